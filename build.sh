@@ -1,0 +1,431 @@
+#!/bin/bash
+#
+# The only build entry: `./build.sh help` lists its commands. Everything it makes lies under build/.
+#
+# It installs what is missing (Debian 12, as root; else it says what to install), fetches the third-party sources at
+# pinned versions through apt and pip, builds them with musl, writes build/build.ninja from the files it finds, and
+# runs ninja. There is no list of files to keep: a folder is a library, a file with `main` is a program or a test,
+# and a program is linked with the folders whose headers it includes (and those that they include).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+root=$PWD
+
+# ---------------------------------------------------------------------------------------------------------------
+# Tables: what is built
+
+roots=(runtime ipc drivers model boot images tests) # where C files are looked for
+
+# Programs are named after their folder, except these.
+declare -A program_name=([boot]=init [runtime/cli]=penstock)
+
+# Third-party sources: where they come from, package, version, file, SHA-256.
+sources=(
+	"trixie musl 1.2.5 musl_1.2.5.orig.tar.gz a9a118bbe84d8764da0ea0d28b3ab3fae8477fc7e4085d90102b8596fc7c75e4"
+	"trixie liburing 2.9 liburing_2.9.orig.tar.gz 57e9b36e4ac1e46b8e0351dfb1694dc59638fc25e384b4ba36d87b800b16db1a"
+	"bookworm pcre2 10.42 pcre2_10.42.orig.tar.gz c33b418e3b936ee3153de2c61cc638e7e4fe3156022a5c77d0711bcbb9d64f1f"
+	"trixie yyjson 0.10.0+ds yyjson_0.10.0+ds.orig.tar.xz ae6fde69a193e10afab426ef13f113d6903446405f9db9ee98bfb572bd6c961a"
+	"pypi llhttp 9.3.0.0 llhttp-9.3.0.0.tar.gz 0d989363e7fb6f270b9d49956e7a3945c26778f8c70a166815264309ac6a8295"
+)
+
+warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
+-Wformat=2 -Wcast-align -Wwrite-strings -Wdouble-promotion -Wimplicit-fallthrough"
+language="-std=c17 -D_GNU_SOURCE -fno-common -ffp-contract=off -march=x86-64-v2 -I."
+avx2="-mavx2 -mfma -mf16c"
+avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma"
+avx512bf16="$avx512 -mavx512bf16 -mavx512vbmi"
+
+# ---------------------------------------------------------------------------------------------------------------
+# Talking to the user, and finding or installing the tools
+
+say() { printf 'build.sh: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# need COMMAND=PACKAGE... : installs the packages whose command (or file, with a leading /) is missing.
+need() {
+	local pair missing=()
+	for pair; do
+		case $pair in
+		/*) [ -e "${pair%%=*}" ] ;;
+		*) command -v "${pair%%=*}" >/dev/null ;;
+		esac || missing+=("${pair#*=}")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	[ "$(id -u)" = 0 ] || die "missing: ${missing[*]}. Run as root: apt-get install ${missing[*]}"
+	command -v apt-get >/dev/null || die "missing: ${missing[*]}, and there is no apt-get to install them"
+	say "installing ${missing[*]}"
+	export DEBIAN_FRONTEND=noninteractive
+	local install=(apt-get install -q -y --no-install-recommends "${missing[@]}")
+	"${install[@]}" >build/apt.log 2>&1 ||
+		{ apt-get update -q >build/apt.log 2>&1 && "${install[@]}" >>build/apt.log 2>&1; } ||
+		{ tail -n 20 build/apt.log >&2; die "apt-get could not install ${missing[*]} (build/apt.log)"; }
+}
+
+need_compiler() { need gcc=gcc /usr/include/stdio.h=libc6-dev ninja=ninja-build; }
+need_clang() { need clang=clang "/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.asan-x86_64.a=libclang-rt-14-dev"; }
+
+# ---------------------------------------------------------------------------------------------------------------
+# Third-party sources
+
+# A private apt with source lists of its own, on the mirror that the system's own list names.
+apt_private() {
+	local dir=$root/build/downloads/apt uri suite
+	if [ ! -e "$dir/ready" ]; then
+		uri=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
+			awk '$2 == "bookworm" { print $1; exit }')
+		[ -n "$uri" ] || die "no Debian 12 (bookworm) mirror in the system's apt list: add one to /etc/apt"
+		rm -rf "$dir"
+		mkdir -p "$dir"/{state/lists,cache/archives}/partial
+		cat >"$dir/conf" <<-EOF
+			Dir::State "$dir/state"; Dir::State::status "/var/lib/dpkg/status"; Dir::Cache "$dir/cache";
+			Dir::Etc::SourceList "$dir/list"; Dir::Etc::SourceParts "-";
+			APT::Sandbox::User "root"; Acquire::Languages "none"; Acquire::Retries "3";
+		EOF
+		for suite in bookworm trixie; do
+			echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $suite main"
+		done >"$dir/list"
+		APT_CONFIG=$dir/conf apt-get update -q >&2
+		touch "$dir/ready"
+	fi
+	APT_CONFIG=$dir/conf "$@"
+}
+
+# fetch ORIGIN NAME VERSION FILE SHA256 : into build/downloads, checked.
+fetch() {
+	local origin=$1 name=$2 version=$3 file=$4 sum=$5 full
+	cd build/downloads
+	if [ ! -e "$file" ]; then
+		say "fetching $file"
+		if [ "$origin" = pypi ]; then
+			need pip3=python3-pip
+			echo "$name==$version --hash=sha256:$sum" >"$name.txt"
+			pip3 download -q --require-hashes --no-deps --no-binary "$name" -r "$name.txt"
+		else
+			need dpkg-source=dpkg-dev
+			# The distribution's own revision may move on; the sum below holds the contents.
+			full=$(apt_private apt-cache showsrc "$name" |
+				awk -v v="$version-" '$1 == "Version:" && index($2, v) == 1 { print $2; exit }')
+			[ -n "$full" ] || die "$origin has no $name $version any more"
+			apt_private apt-get source -q --download-only --tar-only "$name=$full" >apt-source.log 2>&1 ||
+				{ cat apt-source.log >&2; die "cannot fetch $name $full"; }
+		fi
+	fi
+	sha256sum --quiet -c <<<"$sum  $file" ||
+		die "build/downloads/$file is not the file this build was written for. Delete it and try again"
+	cd "$root"
+}
+
+fetch_all() {
+	local line
+	mkdir -p build/downloads
+	for line in "${sources[@]}"; do
+		# shellcheck disable=SC2086 # five words
+		fetch $line
+	done
+}
+
+# unpack NAME : its source, fresh, in build/src/NAME.
+unpack() {
+	local line
+	rm -rf "build/src/$1"
+	mkdir -p "build/src/$1"
+	for line in "${sources[@]}"; do
+		# shellcheck disable=SC2086
+		set -- "$1" $line
+		[ "$1" != "$3" ] || tar -xf "build/downloads/$5" -C "build/src/$1" --strip-components=1
+	done
+}
+
+# ---------------------------------------------------------------------------------------------------------------
+# Third-party libraries, twice: with musl for what is shipped, with the host's C library for the sanitizers
+
+jobs=$(nproc)
+gcc_include=$(gcc -print-file-name=include 2>/dev/null || true)
+
+# The flags that make a compiler see musl and the kernel, and nothing of the host.
+musl_cflags() {
+	echo "-nostdinc -isystem build/deps/musl/include -isystem $gcc_include -isystem build/deps/include \
+-isystem build/deps/kernel -O2 -fPIE -fstack-protector-strong -fvisibility=hidden -ffunction-sections \
+-fdata-sections -ffile-prefix-map=$root=."
+}
+
+# library DEPS NAME "FLAGS" FILE... : compiles FILEs into DEPS/lib/libNAME.a.
+library() {
+	local deps=$1 name=$2 flags=$3 objects
+	shift 3
+	objects=$deps/obj/$name
+	rm -rf "$objects"
+	mkdir -p "$objects" "$deps/lib"
+	printf '%s\n' "$@" | xargs -P "$jobs" -I{} sh -c \
+		"gcc $flags -w -c {} -o $objects/\$(basename {} .c).o"
+	rm -f "$deps/lib/lib$name.a"
+	ar rcsD "$deps/lib/lib$name.a" "$objects"/*.o
+}
+
+# libraries DEPS "CFLAGS" : the four libraries, and their headers in DEPS/include.
+libraries() {
+	local deps=$1 cflags=$2 s=build/src
+	mkdir -p "$deps/include/liburing"
+	cp $s/liburing/src/include/liburing.h "$deps/include/"
+	cp $s/liburing/src/include/liburing/*.h "$deps/include/liburing/"
+	# What its configure would write.
+	printf '%s\n' '#include <linux/openat2.h>' '#include <linux/time_types.h>' \
+		'#define UAPI_LINUX_IO_URING_H_SKIP_LINUX_TIME_TYPES_H 1' \
+		'#include <linux/ioctl.h>' '#define BLOCK_URING_CMD_DISCARD _IO(0x12, 0)' >"$deps/include/liburing/compat.h"
+	printf '#define IO_URING_VERSION_MAJOR 2\n#define IO_URING_VERSION_MINOR 9\n' \
+		>"$deps/include/liburing/io_uring_version.h"
+	library "$deps" uring "$cflags -D_GNU_SOURCE -DLIBURING_INTERNAL -I$deps/include -I$s/liburing/src/include" \
+		$s/liburing/src/{setup,queue,register,syscall,version}.c
+
+	cp $s/pcre2/src/pcre2.h.generic "$deps/include/pcre2.h"
+	cp $s/pcre2/src/pcre2.h.generic $s/pcre2/src/pcre2.h
+	cp $s/pcre2/src/config.h.generic $s/pcre2/src/config.h
+	cp $s/pcre2/src/pcre2_chartables.c.dist $s/pcre2/src/pcre2_chartables.c
+	library "$deps" pcre2-8 "$cflags -DHAVE_CONFIG_H -DPCRE2_CODE_UNIT_WIDTH=8 -DSUPPORT_PCRE2_8 \
+-DSUPPORT_UNICODE -DPCRE2_STATIC -I$s/pcre2/src" \
+		$s/pcre2/src/pcre2_{auto_possess,chartables,compile,config,context,convert,dfa_match,error}.c \
+		$s/pcre2/src/pcre2_{extuni,find_bracket,jit_compile,maketables,match,match_data,newline}.c \
+		$s/pcre2/src/pcre2_{ord2utf,pattern_info,script_run,serialize,string_utils,study}.c \
+		$s/pcre2/src/pcre2_{substitute,substring,tables,ucd,valid_utf,xclass}.c
+
+	cp $s/yyjson/src/yyjson.h "$deps/include/"
+	library "$deps" yyjson "$cflags" $s/yyjson/src/yyjson.c
+
+	cp $s/llhttp/lib/llhttp.h "$deps/include/"
+	library "$deps" llhttp "$cflags -I$s/llhttp/lib" $s/llhttp/lib/{api,http,llhttp}.c
+}
+
+# The C library and the kernel's headers, in a folder of their own.
+build_musl() {
+	local deps=$root/build/deps
+	mkdir -p build/deps/kernel
+	cp -a /usr/include/linux /usr/include/asm-generic build/deps/kernel/
+	cp -aL /usr/include/x86_64-linux-gnu/asm build/deps/kernel/
+	(
+		cd build/src/musl
+		CC=gcc AR=ar RANLIB=ranlib CFLAGS="-O2 -fPIE -g0 -ffile-prefix-map=$PWD=musl" ./configure \
+			--prefix="$deps/musl" --disable-shared --disable-wrapper
+		make -j"$jobs" install
+	) >build/musl.log 2>&1 || { tail -n 20 build/musl.log >&2; die "musl: build failed (build/musl.log)"; }
+}
+
+# Third-party libraries change with this file's recipe and the compiler, and with nothing else.
+deps_stamp() {
+	{ gcc -dumpfullversion; printf '%s\n' "${sources[@]}"; declare -f library libraries build_musl musl_cflags; } |
+		sed "s|$root||g" | sha256sum | cut -d' ' -f1
+}
+
+# build_deps : build/deps and build/deps-host, from a sibling worktree if it has the same, else from source.
+build_deps() {
+	local stamp tree name
+	stamp=$(deps_stamp)
+	[ "$(cat build/deps-host/stamp 2>/dev/null)" != "$stamp" ] ||
+		[ "$(cat build/deps/stamp 2>/dev/null)" != "$stamp" ] || return 0
+	while read -r tree; do
+		[ "$(cat "$tree/build/deps-host/stamp" 2>/dev/null)" = "$stamp" ] || continue
+		say "taking the third-party libraries of $tree"
+		rm -rf build/deps build/deps-host
+		cp -a "$tree/build/deps" "$tree/build/deps-host" build/
+		return 0
+	done < <(git worktree list --porcelain 2>/dev/null | sed -n 's/^worktree //p' | grep -vx "$root")
+	need make=make xz=xz-utils
+	fetch_all
+	say "building musl and the libraries (a minute)"
+	rm -rf build/deps build/deps-host
+	for name in musl liburing pcre2 yyjson llhttp; do
+		unpack $name
+	done
+	build_musl
+	libraries build/deps "$(musl_cflags)"
+	libraries build/deps-host "-O2 -g1 -ffile-prefix-map=$root=."
+	rm -rf build/src build/deps/obj build/deps-host/obj
+	echo "$stamp" >build/deps/stamp
+	echo "$stamp" >build/deps-host/stamp
+}
+
+# ---------------------------------------------------------------------------------------------------------------
+# build.ninja
+
+# Files with a `main` (or a fuzz target's entry) among those given.
+files_with_main() { grep -lE '^int (main|LLVMFuzzerTestOneInput)\(' -- "$@" || true; }
+
+# unit_needs : prints "UNIT FOLDER..." for every library folder and every file with main: the folders to link, from
+# the headers that they include, directly or not. A unit is a folder, or a file with main.
+unit_needs() {
+	grep -HoE '^#include "[^"]+/' $(find "${roots[@]}" -name '*.[ch]' 2>/dev/null) /dev/null |
+		awk -F: -v mains="$*" '
+		BEGIN { n = split(mains, m, " "); for (i = 1; i <= n; i++) unit[m[i]] = 1 }
+		{
+			u = $1
+			if (!(u in unit)) sub("/[^/]*$", "", u)
+			f = $2; sub("^#include \"", "", f); sub("/$", "", f)
+			if (!((u, f) in seen)) { seen[u, f] = 1; edge[u] = edge[u] " " f }
+			all[u] = all[f] = 1
+		}
+		function walk(u, i, n, v) {
+			n = split(edge[u], v, " ")
+			for (i = 1; i <= n; i++) if (!(v[i] in reached)) { reached[v[i]] = 1; walk(v[i]) }
+		}
+		END {
+			for (u in all) {
+				split("", reached); walk(u); line = u
+				for (f in reached) line = line " " f
+				print line
+			}
+		}'
+}
+
+# cpu_flags FILE : a file's suffix says which instructions it may use.
+cpu_flags() {
+	case $1 in
+	*_avx2.c) echo "$avx2" ;;
+	*_avx512bf16.c) echo "$avx512bf16" ;;
+	*_avx512.c) echo "$avx512" ;;
+	esac
+}
+
+# write_rules : the rules of every flavour. A flavour has a compiler, flags and a way to link.
+write_rules() {
+	local flavour crt="build/deps/musl/lib"
+	cat <<-EOF
+		ninja_required_version = 1.10
+		builddir = build
+		common = $language $warnings
+		host = -O1 -g -fno-omit-frame-pointer -isystem build/deps-host/include
+		cc_musl = gcc $(musl_cflags) -g
+		cc_asan = gcc \$host -fsanitize=address,undefined -fno-sanitize-recover=all
+		cc_tsan = gcc \$host -fsanitize=thread
+		cc_fuzz = clang \$host -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+		rule link_musl
+		  command = gcc -nostdlib -nostartfiles -static-pie \$
+		    -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,-z,text,--gc-sections,--build-id=none \$
+		    $crt/rcrt1.o $crt/crti.o $(gcc -print-file-name=crtbeginS.o) \$in -Lbuild/deps/lib \$
+		    -L$crt -Wl,--start-group \$libs -luring -lpcre2-8 -lyyjson -lllhttp -lc \$
+		    $(gcc -print-libgcc-file-name) -Wl,--end-group $(gcc -print-file-name=crtendS.o) $crt/crtn.o -o \$out
+		  description = link \$out
+		rule strip
+		  command = strip -o \$out \$in
+		  description = strip \$out
+		rule archive
+		  command = rm -f \$out && ar rcsD \$out \$in
+		  description = archive \$out
+	EOF
+	for flavour in musl asan tsan fuzz; do
+		printf 'rule cc_%s\n  command = $cc_%s $common $flags -MMD -MF $out.d -c $in -o $out\n' $flavour $flavour
+		printf '  depfile = $out.d\n  deps = gcc\n  description = cc $out\n'
+	done
+	for flavour in asan tsan fuzz; do
+		printf 'rule link_%s\n  command = $cc_%s %s $in -Wl,--start-group $libs -Wl,--end-group ' $flavour $flavour \
+			"$([ $flavour != fuzz ] || echo -fsanitize=fuzzer)"
+		printf -- '-Lbuild/deps-host/lib -luring -lpcre2-8 -lyyjson -lllhttp -lpthread -o $out\n'
+		printf '  description = link $out\n'
+	done
+}
+
+# write_link FLAVOUR OUT MAIN : links one file with main.
+write_link() {
+	local flavour=$1 out=$2 main=$3 folder libs=""
+	for folder in ${needs[$main]-} "${main%/*}" ${needs[${main%/*}]-}; do
+		[ -z "${archive[$folder]-}" ] || libs+=" build/$flavour/$folder.a"
+	done
+	printf 'build %s: link_%s build/%s/%s.o |%s build/deps/stamp\n  libs =%s\n' \
+		"$out" "$flavour" "$flavour" "$main" "$libs" "$libs"
+}
+
+write_ninja() {
+	local files mains file folder flavour name unit rest bins="" tests="" asan="" tsan="" fuzz=""
+	declare -A is_main=() archive=() needs=()
+	mapfile -t files < <(find "${roots[@]}" -name '*.c' 2>/dev/null | LC_ALL=C sort)
+	mapfile -t mains < <(files_with_main "${files[@]}")
+	for file in "${mains[@]}"; do
+		is_main[$file]=1
+	done
+	while read -r unit rest; do
+		needs[$unit]=$rest
+	done < <(unit_needs "${mains[@]}")
+	for file in "${files[@]}"; do
+		folder=${file%/*}
+		[ -n "${is_main[$file]-}" ] || archive[$folder]+=" $file.o"
+	done
+
+	write_rules
+	for flavour in musl asan tsan fuzz; do
+		for file in "${files[@]}"; do
+			printf 'build build/%s/%s.o: cc_%s %s | build/deps/stamp\n  flags = %s\n' \
+				$flavour "$file" $flavour "$file" "$(cpu_flags "$file")"
+		done
+		for folder in "${!archive[@]}"; do
+			printf 'build build/%s/%s.a: archive%s\n' $flavour "$folder" \
+				"${archive[$folder]// / build/$flavour/}"
+		done
+	done
+	for file in "${mains[@]}"; do
+		name=${file##*/}
+		name=${name%.c}
+		case $file in
+		tests/fuzz/*)
+			fuzz+=" build/fuzz/$name"
+			write_link fuzz "build/fuzz/$name" "$file" ;;
+		tests/*)
+			tests+=" build/test/$name"
+			asan+=" build/test-asan/$name"
+			write_link musl "build/test/$name" "$file"
+			write_link asan "build/test-asan/$name" "$file"
+			if head -n 20 "$file" | grep -qF '/* tsan */'; then
+				tsan+=" build/test-tsan/$name"
+				write_link tsan "build/test-tsan/$name" "$file"
+			fi ;;
+		*)
+			folder=${file%/*}
+			name=${program_name[$folder]-${folder##*/}}
+			bins+=" build/bin/$name"
+			write_link musl "build/debug/$name" "$file"
+			printf 'build build/bin/%s: strip build/debug/%s\n' "$name" "$name" ;;
+		esac
+	done
+	printf 'build bin: phony%s\nbuild tests: phony%s\nbuild tests-asan: phony%s\n' "$bins" "$tests" "$asan"
+	printf 'build tests-tsan: phony%s\nbuild fuzzers: phony%s\ndefault bin\n' "$tsan" "$fuzz"
+}
+
+# ninja_run TARGET... : brings build.ninja up to date and builds, one at a time per tree.
+ninja_run() {
+	mkdir -p build
+	(
+		flock 9
+		need_compiler
+		gcc_include=$(gcc -print-file-name=include)
+		build_deps
+		write_ninja >build/build.ninja.new
+		cmp -s build/build.ninja.new build/build.ninja || cp build/build.ninja.new build/build.ninja
+		ninja -f build/build.ninja -j"$jobs" "$@" 9>&-
+	) 9>build/.lock
+}
+
+# ---------------------------------------------------------------------------------------------------------------
+# Commands
+
+usage() {
+	cat <<-EOF
+		usage: ./build.sh COMMAND
+		  build [TARGET...]       the programs, into build/bin; or single ninja targets (build/test/t_err, say)
+		  clean                   deletes build/, except the downloads
+	EOF
+}
+
+command_build() { ninja_run "$@"; }
+
+command_clean() {
+	find build -mindepth 1 -maxdepth 1 ! -name downloads ! -name .lock -exec rm -rf {} + 2>/dev/null || true
+}
+
+case ${1-help} in
+build | clean)
+	name=$1
+	shift
+	"command_$name" "$@"
+	;;
+help | -h | --help) usage ;;
+*)
+	usage >&2
+	exit 2
+	;;
+esac
