@@ -1,7 +1,7 @@
 /*
- * TAP for tests in C: one executable per subject, run by `prove`. Each check prints its line at once, so that a
- * crash shows how far the test came; the plan is printed by tap_done, so that a test which ends early has none
- * and fails.
+ * TAP for tests in C: one executable per subject, run by `prove`. Each check prints its line at
+ *once, so that a crash shows how far the test came; the plan is printed by tap_done, so that a test
+ *which ends early has none and fails.
  *
  *	ok(rc == 0, "a span may end exactly at the end (seed %u)", seed);
  *	return tap_done();
@@ -20,7 +20,8 @@
 /* Equality of integers, strings (either may be NULL) and bytes; a failure prints both sides. */
 #define is_int(got, want, ...) tap_is_int((got), (want), __FILE__, __LINE__, __VA_ARGS__)
 #define is_str(got, want, ...) tap_is_str((got), (want), __FILE__, __LINE__, __VA_ARGS__)
-#define is_mem(got, want, len, ...) tap_is_mem((got), (want), (len), __FILE__, __LINE__, __VA_ARGS__)
+#define is_mem(got, want, len, ...)                                                                \
+	tap_is_mem((got), (want), (len), __FILE__, __LINE__, __VA_ARGS__)
 
 /* |got - want| <= tolerance; a NaN on either side fails. */
 #define is_near(got, want, tolerance, ...)                                                         \
