@@ -323,6 +323,52 @@ write_rules() {
 	done
 }
 
+# write_lint : one check per file and tool, so that only what changed is checked again.
+write_lint() {
+	local file all=""
+	# cppcheck 2.10 takes 0x1p31 for a small number, and so finds comparisons that cannot be true.
+	cat <<-EOF
+		rule lint_gcc
+		  command = \$cc_musl \$common \$flags -Werror -MMD -MT \$out -MF \$out.d -c \$in -o /dev/null && touch \$out
+		  depfile = \$out.d
+		  deps = gcc
+		rule lint_clang
+		  command = clang \$host \$common \$flags -Werror -fsyntax-only -MMD -MT \$out -MF \$out.d \$in && touch \$out
+		  depfile = \$out.d
+		  deps = gcc
+		rule lint_format
+		  command = clang-format --dry-run -Werror \$in && touch \$out
+		rule lint_cppcheck
+		  command = cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --std=c11 -I. \$
+		    -D__x86_64__ -D__LP64__ --suppress=incorrectLogicOperator \$in && touch \$out
+		rule lint_shell
+		  command = shellcheck \$in && touch \$out
+	EOF
+	for file; do
+		all+=" build/lint/$file.gcc build/lint/$file.clang build/lint/$file.cppcheck"
+		printf 'build build/lint/%s.gcc: lint_gcc %s | build/deps/stamp\n  flags = %s\n' \
+			"$file" "$file" "$(cpu_flags "$file")"
+		printf 'build build/lint/%s.clang: lint_clang %s | build/deps/stamp\n  flags = %s\n' \
+			"$file" "$file" "$(cpu_flags "$file")"
+		printf 'build build/lint/%s.cppcheck: lint_cppcheck %s\n' "$file" "$file"
+	done
+	for file in "$@" $(find "${roots[@]}" -name '*.h' 2>/dev/null); do
+		all+=" build/lint/$file.format"
+		printf 'build build/lint/%s.format: lint_format %s | .clang-format\n' "$file" "$file"
+	done
+	for file in $(shell_scripts); do
+		all+=" build/lint/$file.shell"
+		printf 'build build/lint/%s.shell: lint_shell %s\n' "$file" "$file"
+	done
+	printf 'build lint: phony%s\n' "$all"
+}
+
+# shell_scripts : every script of ours that shellcheck understands.
+shell_scripts() {
+	echo build.sh
+	grep -lE '^#!/bin/(ba)?sh' -- $(find .ci "${roots[@]}" -type f ! -name '*.[ch]' 2>/dev/null) /dev/null || true
+}
+
 # write_link FLAVOUR OUT MAIN : links one file with main.
 write_link() {
 	local flavour=$1 out=$2 main=$3 folder libs=""
@@ -333,8 +379,19 @@ write_link() {
 		"$out" "$flavour" "$flavour" "$main" "$libs" "$libs"
 }
 
+# test_targets FILE : the flavours in which a test is built. A threaded one says so by a line with a comment of the one
+# word tsan; one that the address sanitizer cannot run by a comment that begins with "no asan" and goes on to say why.
+test_targets() {
+	local name=${1##*/} head
+	head=$(head -n 20 "$1")
+	echo "build/test/${name%.c}"
+	[[ $head == *'/* no asan'* ]] || echo "build/test-asan/${name%.c}"
+	[[ $head != *'/* tsan */'* ]] || echo "build/test-tsan/${name%.c}"
+}
+
+# write_ninja : all of build.ninja.
 write_ninja() {
-	local files mains file folder flavour name unit rest bins="" tests="" asan="" tsan="" fuzz=""
+	local files mains file folder flavour name target unit rest bins="" tests="" fuzz=""
 	declare -A is_main=() archive=() needs=()
 	mapfile -t files < <(find "${roots[@]}" -name '*.c' 2>/dev/null | LC_ALL=C sort)
 	mapfile -t mains < <(files_with_main "${files[@]}")
@@ -368,14 +425,14 @@ write_ninja() {
 			fuzz+=" build/fuzz/$name"
 			write_link fuzz "build/fuzz/$name" "$file" ;;
 		tests/*)
-			tests+=" build/test/$name"
-			asan+=" build/test-asan/$name"
-			write_link musl "build/test/$name" "$file"
-			write_link asan "build/test-asan/$name" "$file"
-			if head -n 20 "$file" | grep -qF '/* tsan */'; then
-				tsan+=" build/test-tsan/$name"
-				write_link tsan "build/test-tsan/$name" "$file"
-			fi ;;
+			for target in $(test_targets "$file"); do
+				tests+=" $target"
+				case $target in
+				build/test/*) write_link musl "$target" "$file" ;;
+				build/test-asan/*) write_link asan "$target" "$file" ;;
+				build/test-tsan/*) write_link tsan "$target" "$file" ;;
+				esac
+			done ;;
 		*)
 			folder=${file%/*}
 			name=${program_name[$folder]-${folder##*/}}
@@ -384,8 +441,8 @@ write_ninja() {
 			printf 'build build/bin/%s: strip build/debug/%s\n' "$name" "$name" ;;
 		esac
 	done
-	printf 'build bin: phony%s\nbuild tests: phony%s\nbuild tests-asan: phony%s\n' "$bins" "$tests" "$asan"
-	printf 'build tests-tsan: phony%s\nbuild fuzzers: phony%s\ndefault bin\n' "$tsan" "$fuzz"
+	write_lint "${files[@]}"
+	printf 'build bin: phony%s\nbuild tests: phony%s\nbuild fuzzers: phony%s\ndefault bin\n' "$bins" "$tests" "$fuzz"
 }
 
 # ninja_run TARGET... : brings build.ninja up to date and builds, one at a time per tree.
@@ -409,18 +466,127 @@ usage() {
 	cat <<-EOF
 		usage: ./build.sh COMMAND
 		  build [TARGET...]       the programs, into build/bin; or single ninja targets (build/test/t_err, say)
+		  run [QUESTION]          starts a node on the demo model and talks to it, or asks one question and stops
+		  test [NAME...]          every test, or those whose path contains one of the names
+		  lint [--fix]            warnings of both compilers, cppcheck, shellcheck, format (--fix: formats in place)
+		  fuzz [SECONDS [NAME]]   every fuzz target, or one, for SECONDS each (10)
+		  install [PREFIX]        into PREFIX/libexec/penstock, with PREFIX/bin/penstock (/usr/local)
 		  clean                   deletes build/, except the downloads
 	EOF
 }
 
 command_build() { ninja_run "$@"; }
 
+# wanted PATH NAME... : whether the path contains one of the names, or there are none.
+wanted() {
+	local path=$1 name
+	shift
+	[ $# -gt 0 ] || return 0
+	for name; do
+		[[ $path != *"$name"* ]] || return 0
+	done
+	return 1
+}
+
+command_test() {
+	local file target tests=() targets=()
+	mkdir -p build
+	need prove=perl python3=python3
+	for file in $(find tests -name 't_*.c' | LC_ALL=C sort); do
+		for target in $(test_targets "$file"); do
+			if wanted "$target" "$@"; then
+				tests+=("$target")
+				targets+=("$target")
+			fi
+		done
+	done
+	for file in $(find tests -name '*.t' | LC_ALL=C sort); do
+		! wanted "$file" "$@" || tests+=("$file")
+	done
+	[ ${#tests[@]} -gt 0 ] || die "no test has $* in its path"
+	case "${tests[*]}" in
+	*.t*) targets=(bin tests) ;; # a script may use any program, and any test
+	esac
+	ninja_run "${targets[@]}"
+	prove -j2 --timer --exec "tests/limit 120" "${tests[@]}" 2>&1 | tee build/test.log
+}
+
+command_lint() {
+	mkdir -p build
+	need_clang
+	need clang-format=clang-format cppcheck=cppcheck shellcheck=shellcheck
+	if [ "${1-}" = --fix ]; then
+		find "${roots[@]}" -name '*.[ch]' -exec clang-format -i {} + 2>/dev/null || true
+	fi
+	ninja_run -k 0 lint
+}
+
+command_fuzz() {
+	local seconds=${1-10} only=${2-} file name names=() targets=()
+	mkdir -p build
+	need_clang
+	for file in tests/fuzz/fuzz_"${only:-*}".c tests/fuzz/fuzz_*.c; do
+		name=${file##*/fuzz_}
+		name=${name%.c}
+		if [ -e "$file" ] && [ "${only:-$name}" = "$name" ] && [[ " ${names[*]} " != *" $name "* ]]; then
+			names+=("$name")
+			targets+=("build/fuzz/fuzz_$name")
+		fi
+	done
+	[ ${#names[@]} -gt 0 ] || die "there is no fuzz target${only:+ named $only} in tests/fuzz"
+	ninja_run "${targets[@]}"
+	export seconds
+	# Found inputs are kept in build/, a finding beside them; seeds and old findings are in the tree.
+	printf '%s\n' "${names[@]}" | xargs -P 2 -I{} sh -c '
+		mkdir -p build/fuzz/corpus/{} build/fuzz/found tests/fuzz/corpus/{}
+		if build/fuzz/fuzz_{} -max_total_time="$seconds" -timeout=10 -rss_limit_mb=3072 -verbosity=1 \
+			-artifact_prefix=build/fuzz/found/{}- build/fuzz/corpus/{} tests/fuzz/corpus/{} \
+			>build/fuzz/{}.log 2>&1
+		then echo "fuzz {}: $(tail -n 1 build/fuzz/{}.log)"
+		else tail -n 40 build/fuzz/{}.log; echo "fuzz {}: FAILED (build/fuzz/{}.log)"; exit 255; fi'
+}
+
+command_run() {
+	local model=images/demo pid socket=build/run.sock penstock=build/bin/penstock status=0 tries
+	ninja_run
+	if ! compgen -G "$model/*.safetensors" >/dev/null; then
+		model=build/synth-model
+		say "images/demo has no weights yet: this is a small model of random numbers. It speaks gibberish"
+		[ -e $model/config.json ] || $penstock synth tiny $model
+	fi
+	rm -f $socket
+	$penstock run $model --socket $socket &
+	pid=$!
+	trap 'kill $pid 2>/dev/null; wait $pid 2>/dev/null' EXIT
+	for ((tries = 0; tries < 600; tries++)); do
+		[ ! -S $socket ] || break
+		kill -0 $pid 2>/dev/null || { wait $pid; return; }
+		sleep 0.1
+	done
+	if [ $# -gt 0 ]; then
+		$penstock ask --socket $socket "$*" || status=$?
+	else
+		$penstock chat --socket $socket || status=$?
+	fi
+	return $status
+}
+
+command_install() {
+	local prefix=${1-/usr/local}
+	ninja_run
+	mkdir -p "$prefix/libexec/penstock" "$prefix/bin"
+	install -m 755 build/bin/* "$prefix/libexec/penstock/"
+	# `penstock` looks for the servers beside itself, where the link leads.
+	ln -sfn ../libexec/penstock/penstock "$prefix/bin/penstock"
+	say "installed in $prefix/libexec/penstock"
+}
+
 command_clean() {
-	find build -mindepth 1 -maxdepth 1 ! -name downloads ! -name .lock -exec rm -rf {} + 2>/dev/null || true
+	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name downloads ! -name .lock -exec rm -rf {} +
 }
 
 case ${1-help} in
-build | clean)
+build | run | test | lint | fuzz | install | clean)
 	name=$1
 	shift
 	"command_$name" "$@"

@@ -37,6 +37,9 @@ static void escape(char *out, size_t cap, const char *in)
 }
 
 static int record(struct err *e, int status, int code, const char *format, va_list args)
+	__attribute__((format(printf, 4, 0)));
+
+static int record(struct err *e, int status, int code, const char *format, va_list args)
 {
 	char raw[sizeof(e->text)];
 

@@ -31,8 +31,7 @@ struct err {
  * Control characters in the formatted text are escaped as \xNN; the text is cut, never overrun.
  * Returns `code`, so that a caller can `return err_set(...)`. e may be NULL (the text is dropped).
  */
-int err_set(struct err *e, int code, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+int err_set(struct err *e, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* The same with an exit status other than STATUS_FAILED. */
 int err_exit(struct err *e, enum err_status status, int code, const char *format, ...)

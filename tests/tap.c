@@ -11,6 +11,9 @@
 static unsigned n_checks, n_failed;
 
 static bool report(bool pass, const char *file, int line, const char *format, va_list ap)
+	__attribute__((format(printf, 4, 0)));
+
+static bool report(bool pass, const char *file, int line, const char *format, va_list ap)
 {
 	n_checks++;
 	n_failed += !pass;
