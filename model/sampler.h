@@ -39,7 +39,7 @@ MUST_CHECK int sampler_draw(const struct sampler_options *o, const float *logits
 /*
  * Log-probabilities, for `score` and token logs: lp(id) = (logit - max) -
  * log(sum over candidates, ascending, of exp(logit - max)), all in binary64,
- * temperature 1. They say nothing about which token is drawn. lp_of returns
+ * temperature 1. They say nothing about which token is drawn. Returns
  * that of `token` (-Inf if it is no candidate); with n > 0 it also writes the n
  * best candidates, best first (ties: lower id), to alt and alt_lp; where there
  * are fewer, alt is UINT32_MAX. NaN or infinite logits give NaN.
