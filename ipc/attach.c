@@ -1,0 +1,89 @@
+/* Maps a role's objects; see attach.h. */
+#include "ipc/attach.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+static int map_object(struct attach *a, enum object o, struct err *e)
+{
+	enum access access = graph_access(a->role, o);
+	int fd = FD_OBJECT + (int)o;
+	const struct object_header *h;
+	struct stat st;
+	void *p;
+
+	if (fstat(fd, &st) < 0)
+		return err_set(e, -errno, "%s: object %s is not there: %s", graph_roles[a->role].program, graph_objects[o].name,
+			       strerror(errno));
+	if (st.st_size < (off_t)sizeof(*h))
+		return err_set(e, -EBADMSG, "%s: object %s has %lld bytes", graph_roles[a->role].program, graph_objects[o].name,
+			       (long long)st.st_size);
+	p = mmap(NULL, (size_t)st.st_size, access == ACCESS_WRITE ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return err_set(e, -errno, "%s: cannot map object %s: %s", graph_roles[a->role].program, graph_objects[o].name,
+			       strerror(errno));
+	a->object[o] = p;
+	a->bytes[o] = (uint64_t)st.st_size;
+	h = p;
+	if (o != OBJ_SLOTS && (h->magic != OBJECT_MAGIC || h->version != OBJECT_VERSION || h->object != (uint32_t)o))
+		return err_set(e, -EBADMSG, "%s: object %s has another format", graph_roles[a->role].program, graph_objects[o].name);
+	return 0;
+}
+
+static bool surveyed(enum object o)
+{
+	return o == OBJ_NODE || o == OBJ_BELLS || o == OBJ_INDEX;
+}
+
+static int check_sizes(const struct attach *a, struct err *e)
+{
+	for (unsigned o = 0; o < OBJ_COUNT; o++) {
+		if (a->object[o] && o != OBJ_INDEX && a->bytes[o] < a->layout.bytes[o])
+			return err_set(e, -EBADMSG, "%s: object %s has %llu bytes, the plan needs %llu",
+				       graph_roles[a->role].program, graph_objects[o].name, (unsigned long long)a->bytes[o],
+				       (unsigned long long)a->layout.bytes[o]);
+	}
+	return 0;
+}
+
+static struct log_object *own_log(const struct attach *a)
+{
+	for (unsigned o = OBJ_LOG_INIT; o <= OBJ_LOG_EXPERTS; o++) {
+		if (graph_objects[o].writer == (uint32_t)a->role)
+			return attach_at(a, (enum object)o, sizeof(struct object_header));
+	}
+	return NULL;
+}
+
+int attach_open(struct attach *a, enum role role, struct err *e)
+{
+	int rc;
+
+	memset(a, 0, sizeof(*a));
+	a->role = role;
+	for (unsigned o = 0; o < OBJ_COUNT; o++) {
+		if (graph_access(role, (enum object)o) == ACCESS_NONE || (role == ROLE_SURVEY && !surveyed((enum object)o)))
+			continue;
+		rc = map_object(a, (enum object)o, e);
+		if (rc)
+			return rc;
+	}
+	a->node = a->object[OBJ_NODE];
+	a->plan = &a->node->plan;
+	a->bells = attach_at(a, OBJ_BELLS, sizeof(struct object_header));
+	/* relaxed: set by init before this process was started */
+	a->generation = (uint32_t)atomic_load_explicit(&a->node->generation[role], memory_order_relaxed);
+	if (role == ROLE_SURVEY)
+		return 0;
+	rc = layout_make(&a->layout, a->plan, e);
+	if (rc)
+		return rc;
+	a->log = own_log(a);
+	a->bounds = (struct msg_bounds){.layers = a->plan->layers,
+					.rows = {a->plan->rows[0], a->plan->rows[1]},
+					.experts = a->plan->experts,
+					.conns = CONN_PLACES};
+	return check_sizes(a, e);
+}
