@@ -15,20 +15,26 @@ static int map_object(struct attach *a, enum object o, struct err *e)
 	void *p;
 
 	if (fstat(fd, &st) < 0)
-		return err_set(e, -errno, "%s: object %s is not there: %s", graph_roles[a->role].program, graph_objects[o].name,
+		return err_set(e, -errno, "%s: object %s is not there: %s",
+			       graph_roles[a->role].program, graph_objects[o].name,
 			       strerror(errno));
 	if (st.st_size < (off_t)sizeof(*h))
-		return err_set(e, -EBADMSG, "%s: object %s has %lld bytes", graph_roles[a->role].program, graph_objects[o].name,
+		return err_set(e, -EBADMSG, "%s: object %s has %lld bytes",
+			       graph_roles[a->role].program, graph_objects[o].name,
 			       (long long)st.st_size);
-	p = mmap(NULL, (size_t)st.st_size, access == ACCESS_WRITE ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+	p = mmap(NULL, (size_t)st.st_size,
+		 access == ACCESS_WRITE ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
-		return err_set(e, -errno, "%s: cannot map object %s: %s", graph_roles[a->role].program, graph_objects[o].name,
+		return err_set(e, -errno, "%s: cannot map object %s: %s",
+			       graph_roles[a->role].program, graph_objects[o].name,
 			       strerror(errno));
 	a->object[o] = p;
 	a->bytes[o] = (uint64_t)st.st_size;
 	h = p;
-	if (o != OBJ_SLOTS && (h->magic != OBJECT_MAGIC || h->version != OBJECT_VERSION || h->object != (uint32_t)o))
-		return err_set(e, -EBADMSG, "%s: object %s has another format", graph_roles[a->role].program, graph_objects[o].name);
+	if (o != OBJ_SLOTS &&
+	    (h->magic != OBJECT_MAGIC || h->version != OBJECT_VERSION || h->object != (uint32_t)o))
+		return err_set(e, -EBADMSG, "%s: object %s has another format",
+			       graph_roles[a->role].program, graph_objects[o].name);
 	return 0;
 }
 
@@ -41,8 +47,10 @@ static int check_sizes(const struct attach *a, struct err *e)
 {
 	for (unsigned o = 0; o < OBJ_COUNT; o++) {
 		if (a->object[o] && o != OBJ_INDEX && a->bytes[o] < a->layout.bytes[o])
-			return err_set(e, -EBADMSG, "%s: object %s has %llu bytes, the plan needs %llu",
-				       graph_roles[a->role].program, graph_objects[o].name, (unsigned long long)a->bytes[o],
+			return err_set(e, -EBADMSG,
+				       "%s: object %s has %llu bytes, the plan needs %llu",
+				       graph_roles[a->role].program, graph_objects[o].name,
+				       (unsigned long long)a->bytes[o],
 				       (unsigned long long)a->layout.bytes[o]);
 	}
 	return 0;
@@ -64,7 +72,8 @@ int attach_open(struct attach *a, enum role role, struct err *e)
 	memset(a, 0, sizeof(*a));
 	a->role = role;
 	for (unsigned o = 0; o < OBJ_COUNT; o++) {
-		if (graph_access(role, (enum object)o) == ACCESS_NONE || (role == ROLE_SURVEY && !surveyed((enum object)o)))
+		if (graph_access(role, (enum object)o) == ACCESS_NONE ||
+		    (role == ROLE_SURVEY && !surveyed((enum object)o)))
 			continue;
 		rc = map_object(a, (enum object)o, e);
 		if (rc)
@@ -74,7 +83,8 @@ int attach_open(struct attach *a, enum role role, struct err *e)
 	a->plan = &a->node->plan;
 	a->bells = attach_at(a, OBJ_BELLS, sizeof(struct object_header));
 	/* relaxed: set by init before this process was started */
-	a->generation = (uint32_t)atomic_load_explicit(&a->node->generation[role], memory_order_relaxed);
+	a->generation =
+		(uint32_t)atomic_load_explicit(&a->node->generation[role], memory_order_relaxed);
 	if (role == ROLE_SURVEY)
 		return 0;
 	rc = layout_make(&a->layout, a->plan, e);

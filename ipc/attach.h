@@ -11,13 +11,14 @@
 
 struct attach {
 	enum role role;
-	uint32_t generation;      /* of this process */
+	uint32_t generation; /* of this process */
 	const struct node *node;
-	const struct plan *plan;  /* &node->plan */
+	const struct plan *plan; /* &node->plan */
 	struct layout layout;
 	struct bells *bells;
-	struct log_object *log;   /* the role's own; NULL for SURVEY, LOADER, SCRIBE */
-	void *object[OBJ_COUNT];  /* NULL where the role has no access; writable only where it writes */
+	struct log_object *log; /* the role's own; NULL for SURVEY, LOADER, SCRIBE */
+	void *object
+		[OBJ_COUNT]; /* NULL where the role has no access; writable only where it writes */
 	uint64_t bytes[OBJ_COUNT];
 	struct msg_bounds bounds;
 };
@@ -32,7 +33,8 @@ static inline void *attach_at(const struct attach *a, enum object object, uint64
 }
 
 /* Reads one 64-bit field of a peer's committed record. */
-static inline uint64_t attach_read_u64(const struct attach *a, enum object object, uint64_t record, size_t size, size_t field)
+static inline uint64_t attach_read_u64(const struct attach *a, enum object object, uint64_t record,
+				       size_t size, size_t field)
 {
 	uint64_t v;
 

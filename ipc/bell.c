@@ -23,9 +23,11 @@ void bell_prepare(struct bell *b)
 
 void bell_wait(struct bell *b, uint64_t timeout_ns)
 {
-	struct timespec ts = {.tv_sec = (time_t)(timeout_ns / 1000000000u), .tv_nsec = (long)(timeout_ns % 1000000000u)};
+	struct timespec ts = {.tv_sec = (time_t)(timeout_ns / 1000000000u),
+			      .tv_nsec = (long)(timeout_ns % 1000000000u)};
 
-	syscall(SYS_futex, &b->word, FUTEX_WAIT, BELL_ASLEEP, timeout_ns == UINT64_MAX ? NULL : &ts, NULL, 0);
+	syscall(SYS_futex, &b->word, FUTEX_WAIT, BELL_ASLEEP, timeout_ns == UINT64_MAX ? NULL : &ts,
+		NULL, 0);
 	bell_cancel(b);
 }
 

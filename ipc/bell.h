@@ -23,14 +23,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { BELL_AWAKE, BELL_ASLEEP };
+enum {
+	BELL_AWAKE,
+	BELL_ASLEEP
+};
 
 struct bell {
 	alignas(64) _Atomic uint32_t word;
 };
 
 struct bells {
-	alignas(64) _Atomic uint32_t init_idle; /* 1: init sleeps in epoll and wants a write to FD_BELL */
+	alignas(64) _Atomic uint32_t
+		init_idle; /* 1: init sleeps in epoll and wants a write to FD_BELL */
 	struct bell bell[ROLE_COUNT][TEAM_MAX];
 };
 

@@ -19,30 +19,39 @@
 #include <stdint.h>
 
 enum {
-	CONNS = 256,              /* connections with rings */
-	CONN_HEALTH = CONNS,      /* the place of the gateway's own known-answer request: no rings */
-	CONN_PLACES = CONNS + 1,  /* records and token logs */
-	CONN_RING = 64 * 1024     /* bytes of each byte ring */
+	CONNS = 256,             /* connections with rings */
+	CONN_HEALTH = CONNS,     /* the place of the gateway's own known-answer request: no rings */
+	CONN_PLACES = CONNS + 1, /* records and token logs */
+	CONN_RING = 64 * 1024    /* bytes of each byte ring */
 };
 
-enum conn_state { CONN_FREE, CONN_OPEN, CONN_CLOSING };
+enum conn_state {
+	CONN_FREE,
+	CONN_OPEN,
+	CONN_CLOSING
+};
 
 /* What init knows of a connection: one entry in the conns object. init alone writes it; each field is stored with release. */
 struct conn_in {
-	alignas(64) _Atomic uint64_t life; /* number of clients that have had this connection; 0: none yet */
-	_Atomic uint64_t rx_tail;          /* bytes ever received into the in-ring: position n lies at n % CONN_RING */
-	_Atomic uint64_t tx_head;          /* bytes ever sent from the out-ring */
-	_Atomic uint64_t eof;              /* life whose client has shut down writing (read to its end) */
-	_Atomic uint64_t gone;             /* life whose client is gone or whose socket has been closed */
-	_Atomic uint64_t since_ns;         /* monotonic time of the accept */
-	_Atomic uint64_t sent_ns;          /* monotonic time of the last byte sent to or received from the client */
+	alignas(64) _Atomic uint64_t
+		life; /* number of clients that have had this connection; 0: none yet */
+	_Atomic uint64_t
+		rx_tail; /* bytes ever received into the in-ring: position n lies at n % CONN_RING */
+	_Atomic uint64_t tx_head;  /* bytes ever sent from the out-ring */
+	_Atomic uint64_t eof;      /* life whose client has shut down writing (read to its end) */
+	_Atomic uint64_t gone;     /* life whose client is gone or whose socket has been closed */
+	_Atomic uint64_t since_ns; /* monotonic time of the accept */
+	_Atomic uint64_t
+		sent_ns; /* monotonic time of the last byte sent to or received from the client */
 };
 
 enum request_flags {
-	REQUEST_LOGITS = 1,     /* score: logit rows of every prompt position into the logits object; nothing is sampled */
-	REQUEST_MTP = 2,        /* score: MTP logit rows as well */
-	REQUEST_HEALTH = 4,     /* the known-answer token: BOS through the layers up to the first MoE layer, final norm, head, hash */
-	REQUEST_NO_REUSE = 8    /* do not take a prefix from kept pages, and keep none */
+	REQUEST_LOGITS =
+		1, /* score: logit rows of every prompt position into the logits object; nothing is sampled */
+	REQUEST_MTP = 2, /* score: MTP logit rows as well */
+	REQUEST_HEALTH =
+		4, /* the known-answer token: BOS through the layers up to the first MoE layer, final norm, head, hash */
+	REQUEST_NO_REUSE = 8 /* do not take a prefix from kept pages, and keep none */
 };
 
 /*
@@ -50,17 +59,18 @@ enum request_flags {
  * object at the connection's prompt area and must not change while the request is live.
  */
 struct request {
-	uint64_t number;      /* per connection, from 1, never reset; 0: none yet */
-	uint32_t live;        /* 1: wanted; 0: cancelled or done */
-	uint32_t flags;       /* enum request_flags */
-	uint32_t n_prompt;    /* ids in the prompt area, at least 1 */
-	uint32_t max_tokens;  /* n_prompt + max_tokens <= context; 0 with REQUEST_LOGITS */
-	uint32_t top_k;       /* 0: off */
-	float temperature;    /* FP32 of the option */
-	double top_p, min_p;  /* 1 and 0: off */
-	int64_t seed;         /* drawn once by the gateway where the client gave none */
-	uint64_t created_ns;  /* CLOCK_REALTIME, for the reply's `created` */
-	uint64_t taken;       /* REQUEST_LOGITS: passes whose rows the client has read (router_seq.passes) */
+	uint64_t number;     /* per connection, from 1, never reset; 0: none yet */
+	uint32_t live;       /* 1: wanted; 0: cancelled or done */
+	uint32_t flags;      /* enum request_flags */
+	uint32_t n_prompt;   /* ids in the prompt area, at least 1 */
+	uint32_t max_tokens; /* n_prompt + max_tokens <= context; 0 with REQUEST_LOGITS */
+	uint32_t top_k;      /* 0: off */
+	float temperature;   /* FP32 of the option */
+	double top_p, min_p; /* 1 and 0: off */
+	int64_t seed;        /* drawn once by the gateway where the client gave none */
+	uint64_t created_ns; /* CLOCK_REALTIME, for the reply's `created` */
+	uint64_t
+		taken; /* REQUEST_LOGITS: passes whose rows the client has read (router_seq.passes) */
 };
 
 /*
@@ -75,12 +85,15 @@ struct conn_head {
 	uint32_t pad;
 };
 
-enum { CONN_PRIVATE = 1024 };
+enum {
+	CONN_PRIVATE = 1024
+};
 
 struct conn_record {
 	struct conn_head head;
 	struct request request;
-	alignas(8) unsigned char own[CONN_PRIVATE]; /* struct of the gateway: parse state, reply state, options of the reply */
+	alignas(8) unsigned char own
+		[CONN_PRIVATE]; /* struct of the gateway: parse state, reply state, options of the reply */
 };
 
 #endif

@@ -4,10 +4,11 @@
 #define ROLE_ROW(role, program, what) [ROLE_##role] = {#role, program, what},
 const struct graph_role graph_roles[ROLE_COUNT] = {ROLE_LIST(ROLE_ROW)};
 
-#define OBJECT_ROW(object, writer, readers, what) [OBJ_##object] = {#object, what, ROLE_##writer, readers},
+#define OBJECT_ROW(object, writer, readers, what)                                                  \
+	[OBJ_##object] = {#object, what, ROLE_##writer, readers},
 const struct graph_object graph_objects[OBJ_COUNT] = {OBJECT_LIST(OBJECT_ROW)};
 
-#define RING_ROW(ring, producer, consumer, batched, what) \
+#define RING_ROW(ring, producer, consumer, batched, what)                                          \
 	[RING_##ring] = {#ring, what, ROLE_##producer, ROLE_##consumer, batched},
 const struct graph_ring graph_rings[RING_COUNT] = {RING_LIST(RING_ROW)};
 

@@ -12,18 +12,20 @@
  * X(ROLE, program, what it does). ROLE_CLIENT is the gateway of a node, or `score` in its place.
  * Bells and logs have one entry per role, so the order is part of the format.
  */
-#define ROLE_LIST(X)                                                                              \
-	X(INIT, "init", "owns every object, ring and connection; starts the others")              \
-	X(SURVEY, "loader", "parses a checkpoint once and writes the index")                      \
-	X(LOADER, "loader", "fills the resident weights and is gone")                             \
-	X(CLIENT, "gateway", "HTTP in byte rings, text in and out (`score` takes its place)")     \
-	X(ROUTER, "router", "sequences and schedule, embedding, gates, head, sampler")            \
-	X(MLA, "mla", "attention and the latent KV pages")                                        \
-	X(EXPERTS, "experts", "slots, the drive, feed-forward blocks")                            \
+#define ROLE_LIST(X)                                                                               \
+	X(INIT, "init", "owns every object, ring and connection; starts the others")               \
+	X(SURVEY, "loader", "parses a checkpoint once and writes the index")                       \
+	X(LOADER, "loader", "fills the resident weights and is gone")                              \
+	X(CLIENT, "gateway", "HTTP in byte rings, text in and out (`score` takes its place)")      \
+	X(ROUTER, "router", "sequences and schedule, embedding, gates, head, sampler")             \
+	X(MLA, "mla", "attention and the latent KV pages")                                         \
+	X(EXPERTS, "experts", "slots, the drive, feed-forward blocks")                             \
 	X(SCRIBE, "scribe", "turns log records, traces and recorder into text and files")
 
 #define ROLE_ENUM(role, program, what) ROLE_##role,
-enum role { ROLE_LIST(ROLE_ENUM) ROLE_COUNT };
+enum role {
+	ROLE_LIST(ROLE_ENUM) ROLE_COUNT
+};
 #undef ROLE_ENUM
 
 #define ROLE_NOBODY ROLE_COUNT /* as an object's writer: only the drive writes it */
@@ -33,44 +35,55 @@ enum role { ROLE_LIST(ROLE_ENUM) ROLE_COUNT };
  * X(OBJECT, writer, readers, what it holds). A writer may read its own. `init` keeps a descriptor of each; what else it may do
  * stands in its own line of readers. BELLS alone is written by all (machinery 1).
  */
-#define OBJECT_LIST(X)                                                                               \
-	X(NODE, INIT, BY(SURVEY) | BY(LOADER) | BY(CLIENT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS) | BY(SCRIBE), \
-	  "plan, file table, generations, stage of the node")                                        \
-	X(BELLS, NOBODY, 0, "futex words and init_idle: written by all, believed by none")           \
-	X(INDEX, SURVEY, BY(INIT) | BY(LOADER) | BY(CLIENT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS),    \
-	  "config, tensors, extents, tokenizer; sealed once surveyed")                               \
-	X(RESIDENT, LOADER, BY(INIT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS), "resident weights; sealed once loaded") \
-	X(SLOTS, NOBODY, BY(EXPERTS), "routed experts, written by the drive through init's io_uring") \
-	X(KV, MLA, 0, "latent KV pages")                                                             \
-	X(ROUTER, ROUTER, BY(INIT) | BY(CLIENT) | BY(MLA) | BY(EXPERTS) | BY(SCRIBE),                \
-	  "sequences, page tables, pass areas, embedding rows, routes, token logs")                  \
-	X(MLA, MLA, BY(INIT) | BY(ROUTER) | BY(EXPERTS), "rows after attention")                     \
-	X(EXPERTS, EXPERTS, BY(INIT) | BY(ROUTER) | BY(MLA), "rows after the feed-forward block, slot table") \
-	X(CLIENT, CLIENT, BY(INIT) | BY(ROUTER), "connection records, requests, outgoing byte rings") \
-	X(CONNS, INIT, BY(CLIENT), "incoming byte rings and what init did with the outgoing ones")   \
-	X(LOGITS, ROUTER, BY(CLIENT), "logit rows of a `score` run")                                 \
-	X(LOG_INIT, INIT, BY(SCRIBE) | BY(CLIENT), "init's counters and log records")                \
-	X(LOG_CLIENT, CLIENT, BY(SCRIBE) | BY(INIT), "the client role's counters and log records")   \
-	X(LOG_ROUTER, ROUTER, BY(SCRIBE) | BY(INIT) | BY(CLIENT), "router's counters and log records") \
-	X(LOG_MLA, MLA, BY(SCRIBE) | BY(INIT) | BY(CLIENT), "mla's counters and log records")        \
-	X(LOG_EXPERTS, EXPERTS, BY(SCRIBE) | BY(INIT) | BY(CLIENT), "experts' counters and log records")
+#define OBJECT_LIST(X)                                                                             \
+	X(NODE, INIT,                                                                              \
+	  BY(SURVEY) | BY(LOADER) | BY(CLIENT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS) | BY(SCRIBE),  \
+	  "plan, file table, generations, stage of the node")                                      \
+	X(BELLS, NOBODY, 0, "futex words and init_idle: written by all, believed by none")         \
+	X(INDEX, SURVEY, BY(INIT) | BY(LOADER) | BY(CLIENT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS),  \
+	  "config, tensors, extents, tokenizer; sealed once surveyed")                             \
+	X(RESIDENT, LOADER, BY(INIT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS),                         \
+	  "resident weights; sealed once loaded")                                                  \
+	X(SLOTS, NOBODY, BY(EXPERTS),                                                              \
+	  "routed experts, written by the drive through init's io_uring")                          \
+	X(KV, MLA, 0, "latent KV pages")                                                           \
+	X(ROUTER, ROUTER, BY(INIT) | BY(CLIENT) | BY(MLA) | BY(EXPERTS) | BY(SCRIBE),              \
+	  "sequences, page tables, pass areas, embedding rows, routes, token logs")                \
+	X(MLA, MLA, BY(INIT) | BY(ROUTER) | BY(EXPERTS), "rows after attention")                   \
+	X(EXPERTS, EXPERTS, BY(INIT) | BY(ROUTER) | BY(MLA),                                       \
+	  "rows after the feed-forward block, slot table")                                         \
+	X(CLIENT, CLIENT, BY(INIT) | BY(ROUTER),                                                   \
+	  "connection records, requests, outgoing byte rings")                                     \
+	X(CONNS, INIT, BY(CLIENT), "incoming byte rings and what init did with the outgoing ones") \
+	X(LOGITS, ROUTER, BY(CLIENT), "logit rows of a `score` run")                               \
+	X(LOG_INIT, INIT, BY(SCRIBE) | BY(CLIENT), "init's counters and log records")              \
+	X(LOG_CLIENT, CLIENT, BY(SCRIBE) | BY(INIT), "the client role's counters and log records") \
+	X(LOG_ROUTER, ROUTER, BY(SCRIBE) | BY(INIT) | BY(CLIENT),                                  \
+	  "router's counters and log records")                                                     \
+	X(LOG_MLA, MLA, BY(SCRIBE) | BY(INIT) | BY(CLIENT), "mla's counters and log records")      \
+	X(LOG_EXPERTS, EXPERTS, BY(SCRIBE) | BY(INIT) | BY(CLIENT),                                \
+	  "experts' counters and log records")
 
 #define OBJECT_ENUM(object, writer, readers, what) OBJ_##object,
-enum object { OBJECT_LIST(OBJECT_ENUM) OBJ_COUNT };
+enum object {
+	OBJECT_LIST(OBJECT_ENUM) OBJ_COUNT
+};
 #undef OBJECT_ENUM
 
 /* X(RING, producer, consumer, per batch?, what it carries). Entries lie in the producer's object. */
-#define RING_LIST(X)                                                                  \
-	X(ATTEND0, ROUTER, MLA, 1, "a pass begins: embedding rows await attention")   \
-	X(ROUTE, MLA, ROUTER, 1, "rows await their experts")                          \
-	X(FEED, ROUTER, EXPERTS, 1, "rows, and the experts they need")                \
-	X(ATTEND, EXPERTS, MLA, 1, "rows await the next layer's attention")           \
-	X(FINISH, EXPERTS, ROUTER, 1, "rows await the head")                          \
-	X(HINT, ROUTER, EXPERTS, 0, "the next layer may need these experts")          \
+#define RING_LIST(X)                                                                               \
+	X(ATTEND0, ROUTER, MLA, 1, "a pass begins: embedding rows await attention")                \
+	X(ROUTE, MLA, ROUTER, 1, "rows await their experts")                                       \
+	X(FEED, ROUTER, EXPERTS, 1, "rows, and the experts they need")                             \
+	X(ATTEND, EXPERTS, MLA, 1, "rows await the next layer's attention")                        \
+	X(FINISH, EXPERTS, ROUTER, 1, "rows await the head")                                       \
+	X(HINT, ROUTER, EXPERTS, 0, "the next layer may need these experts")                       \
 	X(ANNOUNCE, CLIENT, ROUTER, 0, "a connection's request has changed")
 
 #define RING_ENUM(ring, producer, consumer, batched, what) RING_##ring,
-enum ring_name { RING_LIST(RING_ENUM) RING_COUNT };
+enum ring_name {
+	RING_LIST(RING_ENUM) RING_COUNT
+};
 #undef RING_ENUM
 
 struct graph_role {
@@ -93,17 +106,21 @@ extern const struct graph_object graph_objects[OBJ_COUNT];
 extern const struct graph_ring graph_rings[RING_COUNT];
 
 /* What a role may do with an object. */
-enum access { ACCESS_NONE, ACCESS_READ, ACCESS_WRITE };
+enum access {
+	ACCESS_NONE,
+	ACCESS_READ,
+	ACCESS_WRITE
+};
 enum access graph_access(enum role role, enum object object);
 
 /*
  * Descriptors that a server finds open, and no others. 0 and 1 are /dev/null, 2 is stderr for scribe and /dev/null else.
  */
 enum graph_fd {
-	FD_BELL = 3,    /* client role: eventfd that wakes init */
-	FD_URING = 4,   /* experts: the io_uring init made */
-	FD_TRACE = 5,   /* scribe: trace file; score: the output directory's files follow from here */
-	FD_OUT = 6,     /* score: logits, routes, mtp logits, report: 6, 7, 8, 9 */
+	FD_BELL = 3,  /* client role: eventfd that wakes init */
+	FD_URING = 4, /* experts: the io_uring init made */
+	FD_TRACE = 5, /* scribe: trace file; score: the output directory's files follow from here */
+	FD_OUT = 6,   /* score: logits, routes, mtp logits, report: 6, 7, 8, 9 */
 	FD_OBJECT = 16, /* object k is descriptor FD_OBJECT + k */
 	FD_FILE = 64    /* survey and loader: file i of the model is FD_FILE + i */
 };

@@ -47,7 +47,8 @@ static uint64_t layout_router(struct layout *l, const struct plan *p)
 	l->router_ring[1] = take(&c, BATCHES, RING_ENTRIES, sizeof(struct msg));
 	l->router_ring[2] = take(&c, 1, RING_ENTRIES_HINT, sizeof(struct msg));
 	for (unsigned b = 0; b < BATCHES; b++) {
-		struct cursor a = {.at = sizeof(struct pass_area) + p->rows[b] * sizeof(struct pass_row)};
+		struct cursor a = {.at = sizeof(struct pass_area) +
+					 p->rows[b] * sizeof(struct pass_row)};
 
 		l->area_copies[b] = take(&a, p->places + 1ull, 1, sizeof(struct pass_copy));
 		l->area_pages[b] = take(&a, l->page_list_max, 1, sizeof(uint32_t));
@@ -55,8 +56,10 @@ static uint64_t layout_router(struct layout *l, const struct plan *p)
 			l->router_area[b][side] = take(&c, 1, 1, a.at);
 		l->router_rows[b] = take(&c, p->rows[b], l->row_stride, sizeof(float));
 		l->router_final[b] = take(&c, p->rows[b], l->row_stride, sizeof(float));
-		l->router_expert[b] = take(&c, (uint64_t)p->layers * p->rows[b], p->top_k, sizeof(uint16_t));
-		l->router_weight[b] = take(&c, (uint64_t)p->layers * p->rows[b], p->top_k, sizeof(float));
+		l->router_expert[b] =
+			take(&c, (uint64_t)p->layers * p->rows[b], p->top_k, sizeof(uint16_t));
+		l->router_weight[b] =
+			take(&c, (uint64_t)p->layers * p->rows[b], p->top_k, sizeof(float));
 		l->router_error[b] = take(&c, p->rows[b], 1, sizeof(uint64_t));
 		rec.overflow |= a.overflow;
 	}
@@ -89,7 +92,8 @@ static uint64_t layout_experts(struct layout *l, const struct plan *p)
 	for (unsigned b = 0; b < BATCHES; b++) {
 		l->experts_rows[b] = take(&c, p->rows[b], l->row_stride, sizeof(float));
 		for (unsigned side = 0; side < 2; side++)
-			l->experts_acc[b][side] = take(&c, p->rows[b], l->row_stride, sizeof(float));
+			l->experts_acc[b][side] =
+				take(&c, p->rows[b], l->row_stride, sizeof(float));
 		l->experts_error[b] = take(&c, p->rows[b], 1, sizeof(uint64_t));
 	}
 	l->experts_slots = take(&c, p->slots, 1, sizeof(uint64_t));
@@ -120,7 +124,9 @@ static uint64_t layout_plain(struct layout *l, const struct plan *p)
 {
 	struct cursor c = cursor_start();
 	uint64_t bad = 0;
-	uint64_t pieces = p->slots_per_piece ? (p->slots + p->slots_per_piece - 1ull) / p->slots_per_piece : 0;
+	uint64_t pieces = p->slots_per_piece
+				  ? (p->slots + p->slots_per_piece - 1ull) / p->slots_per_piece
+				  : 0;
 
 	if (p->score) {
 		for (unsigned i = 0; i < 2; i++)
@@ -152,10 +158,14 @@ int layout_make(struct layout *l, const struct plan *p, struct err *e)
 	l->x_stride = (p->hidden + 127u) & ~127u;
 	l->pages_per_seq = (p->context + 255) / 256;
 	l->page_list_max = (p->places + 1) * l->pages_per_seq;
-	bad = layout_router(l, p) | layout_mla(l, p) | layout_experts(l, p) | layout_clients(l, p) | layout_plain(l, p);
+	bad = layout_router(l, p) | layout_mla(l, p) | layout_experts(l, p) | layout_clients(l, p) |
+	      layout_plain(l, p);
 	l->bytes[OBJ_NODE] = (sizeof(struct node) + 4095) & ~4095ull;
-	l->bytes[OBJ_BELLS] = (sizeof(struct object_header) + sizeof(struct bells) + 4095) & ~4095ull;
+	l->bytes[OBJ_BELLS] =
+		(sizeof(struct object_header) + sizeof(struct bells) + 4095) & ~4095ull;
 	for (unsigned o = OBJ_LOG_INIT; o <= OBJ_LOG_EXPERTS; o++)
-		l->bytes[o] = (sizeof(struct object_header) + sizeof(struct log_object) + 4095) & ~4095ull;
-	return bad ? err_set(e, -EOVERFLOW, "plan: the sizes of this model do not fit in 62 bits") : 0;
+		l->bytes[o] = (sizeof(struct object_header) + sizeof(struct log_object) + 4095) &
+			      ~4095ull;
+	return bad ? err_set(e, -EOVERFLOW, "plan: the sizes of this model do not fit in 62 bits")
+		   : 0;
 }

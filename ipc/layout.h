@@ -34,79 +34,85 @@ _Static_assert(sizeof(struct object_header) == 64, "the header is one cache line
 
 /* The figures of a running node, from the index and the command line; made by boot/plan.c. Plain numbers. */
 struct plan {
-	uint32_t layers;          /* main and MTP */
+	uint32_t layers; /* main and MTP */
 	uint32_t main_layers;
-	uint32_t hidden;          /* hidden_size */
+	uint32_t hidden; /* hidden_size */
 	uint32_t vocab;
-	uint32_t top_k;           /* experts per row; at least 1 even for a dense model */
-	uint32_t experts;         /* routed experts per layer; 0: dense model */
-	uint32_t rows[BATCHES];   /* capacity: decode rows (places), prefill chunk */
-	uint32_t places;          /* sequences running at once (--parallel), the health place not counted */
-	uint32_t queue;           /* sequences waiting at most: four times the places */
-	uint32_t context;         /* positions of one sequence at most */
-	uint32_t pages;           /* KV pages */
+	uint32_t top_k;         /* experts per row; at least 1 even for a dense model */
+	uint32_t experts;       /* routed experts per layer; 0: dense model */
+	uint32_t rows[BATCHES]; /* capacity: decode rows (places), prefill chunk */
+	uint32_t places;  /* sequences running at once (--parallel), the health place not counted */
+	uint32_t queue;   /* sequences waiting at most: four times the places */
+	uint32_t context; /* positions of one sequence at most */
+	uint32_t pages;   /* KV pages */
 	uint32_t slots;
-	uint32_t slots_per_piece; /* slots in one registered piece of at most 1 GiB; none straddles two */
-	uint32_t workers;         /* threads of each computing server */
-	uint32_t isa;             /* enum cpu_isa */
-	uint32_t score;           /* 1: the client role is `score`; the logits object has rows */
+	uint32_t
+		slots_per_piece; /* slots in one registered piece of at most 1 GiB; none straddles two */
+	uint32_t workers;        /* threads of each computing server */
+	uint32_t isa;            /* enum cpu_isa */
+	uint32_t score;          /* 1: the client role is `score`; the logits object has rows */
 	uint32_t verbose;
 	uint64_t kv_page_bytes;
-	uint64_t slot_bytes;      /* multiple of DRIVE_ALIGN */
-	uint64_t piece_bytes;     /* slots_per_piece * slot_bytes */
-	uint64_t index_bytes;     /* of the index itself, behind the header */
+	uint64_t slot_bytes;  /* multiple of DRIVE_ALIGN */
+	uint64_t piece_bytes; /* slots_per_piece * slot_bytes */
+	uint64_t index_bytes; /* of the index itself, behind the header */
 	uint64_t resident_bytes;
-	uint64_t memory;          /* the budget */
-	uint64_t memory_planned;  /* what the plan adds up to */
+	uint64_t memory;         /* the budget */
+	uint64_t memory_planned; /* what the plan adds up to */
 };
 
-enum { RING_ENTRIES = 16, RING_ENTRIES_HINT = 64, RING_ENTRIES_ANNOUNCE = 1024 };
+enum {
+	RING_ENTRIES = 16,
+	RING_ENTRIES_HINT = 64,
+	RING_ENTRIES_ANNOUNCE = 1024
+};
 
 /* ---- router's object ---- */
 
 /* Why a sequence ended with an error; the gateway makes the text. */
 enum seq_cause {
 	CAUSE_NONE,
-	CAUSE_READ,        /* an expert could not be read: layer, expert, errno */
-	CAUSE_NOT_FINITE,  /* a NaN or infinity: layer (UINT32_MAX: logits) */
-	CAUSE_BAD_EXPERT,  /* an expert holds a number that is not finite: layer, expert */
-	CAUSE_POISON,      /* a step that killed its server three times: layer, hop */
+	CAUSE_READ,       /* an expert could not be read: layer, expert, errno */
+	CAUSE_NOT_FINITE, /* a NaN or infinity: layer (UINT32_MAX: logits) */
+	CAUSE_BAD_EXPERT, /* an expert holds a number that is not finite: layer, expert */
+	CAUSE_POISON,     /* a step that killed its server three times: layer, hop */
 	CAUSE_BAD_REQUEST, /* the request or its prompt is not valid: our own bug or a hostile client role */
-	CAUSE_TOO_LONG,    /* cannot fit in the KV pages even alone */
-	CAUSE_STOPPING     /* the node is going down */
+	CAUSE_TOO_LONG, /* cannot fit in the KV pages even alone */
+	CAUSE_STOPPING  /* the node is going down */
 };
 
 /* A row's error word: cause << 56 | layer << 32 | expert << 16 | errno; 0: the row is well. Travels with the row (machinery 11). */
 static inline uint64_t row_error(uint32_t cause, uint32_t layer, uint32_t expert, int code)
 {
-	return (uint64_t)cause << 56 | (uint64_t)(layer & 0xffff) << 32 | (uint64_t)(expert & 0xffff) << 16 |
-	       (uint64_t)((unsigned)code & 0xffff);
+	return (uint64_t)cause << 56 | (uint64_t)(layer & 0xffff) << 32 |
+	       (uint64_t)(expert & 0xffff) << 16 | (uint64_t)((unsigned)code & 0xffff);
 }
 
 enum seq_status {
 	SEQ_NONE,
-	SEQ_QUEUED,  /* waits for a place or for pages */
+	SEQ_QUEUED, /* waits for a place or for pages */
 	SEQ_RUNNING,
-	SEQ_DONE,    /* an end token, the limit, or (score, health) all rows */
-	SEQ_FAILED,  /* error says why */
-	SEQ_BUSY     /* refused: the queue is full */
+	SEQ_DONE,   /* an end token, the limit, or (score, health) all rows */
+	SEQ_FAILED, /* error says why */
+	SEQ_BUSY    /* refused: the queue is full */
 };
 
 /* A sequence, one per connection (the index is the connection's number). */
 struct router_seq {
-	uint64_t request;   /* the request's number; 0: none */
-	uint32_t status;    /* enum seq_status */
-	uint32_t place;     /* page table in use, UINT32_MAX: none */
-	uint64_t error;     /* row_error */
-	uint64_t order;     /* admission number: the youngest has the largest */
-	uint32_t cached;    /* prompt positions taken from kept pages when first admitted */
-	uint32_t computed;  /* positions whose KV rows are committed */
-	uint32_t count;     /* tokens in the log: release to the reader by the record's commit */
-	uint32_t n_pages;   /* in its page table */
-	uint32_t in_pass;   /* 1: rows of it are in a running pass */
-	uint32_t mtp_done;  /* score: MTP positions computed */
-	uint64_t passes;    /* score: passes whose rows lie in the logits object or have been taken */
-	uint32_t out_row0, out_rows, out_position, out_mtp; /* score: rows of that pass: batch rows, positions, MTP or main */
+	uint64_t request;  /* the request's number; 0: none */
+	uint32_t status;   /* enum seq_status */
+	uint32_t place;    /* page table in use, UINT32_MAX: none */
+	uint64_t error;    /* row_error */
+	uint64_t order;    /* admission number: the youngest has the largest */
+	uint32_t cached;   /* prompt positions taken from kept pages when first admitted */
+	uint32_t computed; /* positions whose KV rows are committed */
+	uint32_t count;    /* tokens in the log: release to the reader by the record's commit */
+	uint32_t n_pages;  /* in its page table */
+	uint32_t in_pass;  /* 1: rows of it are in a running pass */
+	uint32_t mtp_done; /* score: MTP positions computed */
+	uint64_t passes; /* score: passes whose rows lie in the logits object or have been taken */
+	uint32_t out_row0, out_rows, out_position,
+		out_mtp;    /* score: rows of that pass: batch rows, positions, MTP or main */
 	struct request req; /* copied at admission */
 };
 
@@ -120,12 +126,16 @@ struct router_page {
 
 /* What a batch is doing; committed by router with each hop. */
 struct router_batch {
-	uint64_t pass;       /* running pass, 0: none */
-	uint32_t kind;       /* enum pass_kind */
+	uint64_t pass; /* running pass, 0: none */
+	uint32_t kind; /* enum pass_kind */
 	uint32_t rows;
 };
 
-enum pass_kind { PASS_MAIN, PASS_MTP, PASS_HEALTH };
+enum pass_kind {
+	PASS_MAIN,
+	PASS_MTP,
+	PASS_HEALTH
+};
 
 struct router_head {
 	uint64_t ring_tail[3][BATCHES]; /* ATTEND0, FEED; HINT in [2][0] */
@@ -133,10 +143,10 @@ struct router_head {
 	uint64_t floor[BATCHES];        /* steps of passes below are popped without work */
 	uint64_t refused[BATCHES];      /* a pass whose message was bad, 0: none */
 	uint64_t next_pass;
-	uint64_t clock;                 /* admissions so far */
+	uint64_t clock; /* admissions so far */
 	struct router_batch batch[BATCHES];
-	uint64_t health_hash;           /* of the known-answer logits at start; 0: not yet */
-	uint64_t health_ns;             /* CLOCK_MONOTONIC of the last token or health pass that came through */
+	uint64_t health_hash; /* of the known-answer logits at start; 0: not yet */
+	uint64_t health_ns; /* CLOCK_MONOTONIC of the last token or health pass that came through */
 	uint32_t running, queued;
 };
 
@@ -154,7 +164,8 @@ struct pass_row {
 
 enum row_flags {
 	ROW_LOGITS = 1, /* the head is wanted for this row */
-	ROW_MTP = 2     /* MTP pass: the hidden row of the same number of the last main pass goes with token */
+	ROW_MTP =
+		2 /* MTP pass: the hidden row of the same number of the last main pass goes with token */
 };
 
 struct pass_copy {
@@ -166,12 +177,12 @@ struct pass_copy {
 /* Written once by router before the pass's first commit, read by all until the pass has ended (machinery 2). */
 struct pass_area {
 	uint64_t pass;
-	uint32_t kind;        /* enum pass_kind */
+	uint32_t kind; /* enum pass_kind */
 	uint32_t rows;
 	uint32_t first_layer; /* layers that run: first .. last */
 	uint32_t last_layer;
-	uint32_t n_pages;     /* entries of the page list */
-	uint32_t n_copies;    /* done by mla in the pass's first step */
+	uint32_t n_pages;  /* entries of the page list */
+	uint32_t n_copies; /* done by mla in the pass's first step */
 	/* then pass_row[rows of the batch], pass_copy[places + 1], uint32_t page list[page_list_max] */
 };
 
@@ -187,35 +198,47 @@ struct experts_record {
 	uint64_t feed_head[BATCHES], attend_tail[BATCHES], finish_tail[BATCHES], hint_head;
 	uint64_t refused[BATCHES];
 	uint64_t pass[BATCHES];
-	uint64_t part_seq[BATCHES];   /* the step that has committed parts, 0: none */
-	uint32_t part_next[BATCHES];  /* experts below this id are in the accumulators of side part_side */
+	uint64_t part_seq[BATCHES]; /* the step that has committed parts, 0: none */
+	uint32_t part_next
+		[BATCHES]; /* experts below this id are in the accumulators of side part_side */
 	uint32_t part_side[BATCHES];
 };
 
 /* A slot's entry, one word: state << 60 | generation (20 bits) << 40 | layer (16) << 24 | expert (16 bits) << 8. Written before a read is submitted. */
-enum slot_state { SLOT_FREE, SLOT_LOADING, SLOT_READY };
+enum slot_state {
+	SLOT_FREE,
+	SLOT_LOADING,
+	SLOT_READY
+};
 
-static inline uint64_t slot_word(enum slot_state state, uint64_t generation, uint32_t layer, uint32_t expert)
+static inline uint64_t slot_word(enum slot_state state, uint64_t generation, uint32_t layer,
+				 uint32_t expert)
 {
-	return (uint64_t)state << 60 | (generation & 0xfffff) << 40 | (uint64_t)(layer & 0xffff) << 24 |
-	       (uint64_t)(expert & 0xffff) << 8;
+	return (uint64_t)state << 60 | (generation & 0xfffff) << 40 |
+	       (uint64_t)(layer & 0xffff) << 24 | (uint64_t)(expert & 0xffff) << 8;
 }
 
 /* A log entry of a token (machinery 16). */
 struct token_entry {
 	uint32_t token;
-	uint32_t end;         /* 1: an end token */
-	float logprob;        /* of the token under softmax(logits), natural log */
+	uint32_t end;  /* 1: an end token */
+	float logprob; /* of the token under softmax(logits), natural log */
 	uint32_t pad;
-	uint64_t hash;        /* health: hash of the logits */
-	uint64_t time_ns;     /* CLOCK_MONOTONIC, for rates */
+	uint64_t hash;           /* health: hash of the logits */
+	uint64_t time_ns;        /* CLOCK_MONOTONIC, for rates */
 	uint32_t alternative[8]; /* room for the best alternatives; zero until they are asked for */
 };
 _Static_assert(sizeof(struct token_entry) == 64, "a token entry is one cache line");
 
 /* ---- node ---- */
 
-enum node_stage { STAGE_SURVEY, STAGE_LOADING, STAGE_READY, STAGE_DRAINING, STAGE_STOPPING };
+enum node_stage {
+	STAGE_SURVEY,
+	STAGE_LOADING,
+	STAGE_READY,
+	STAGE_DRAINING,
+	STAGE_STOPPING
+};
 
 struct node_file {
 	uint64_t bytes;
@@ -227,17 +250,19 @@ struct node_file {
 struct node {
 	struct object_header header;
 	struct plan plan;
-	uint64_t random[4];        /* for seeds and ids; drawn once */
-	uint64_t started_ns;       /* CLOCK_REALTIME */
-	char model_name[256];      /* folder's name or --name */
-	char template_name[32];    /* --template, "" */
-	char build[64];            /* build's name for system_fingerprint */
-	alignas(64) _Atomic uint32_t stage;                   /* enum node_stage; release */
-	_Atomic uint32_t stop_signal;                         /* why it drains */
-	_Atomic uint64_t drain_until_ns;                      /* CLOCK_MONOTONIC */
-	_Atomic uint64_t generation[ROLE_COUNT];              /* of the living process of a role, from 1 */
-	_Atomic uint64_t uring_empty;                         /* experts' io_urings of generations up to this one are empty (machinery 10) */
-	_Atomic uint64_t uring_base[64];                      /* generation % 64: address of slot piece 0 in that ring's registration */
+	uint64_t random[4];                      /* for seeds and ids; drawn once */
+	uint64_t started_ns;                     /* CLOCK_REALTIME */
+	char model_name[256];                    /* folder's name or --name */
+	char template_name[32];                  /* --template, "" */
+	char build[64];                          /* build's name for system_fingerprint */
+	alignas(64) _Atomic uint32_t stage;      /* enum node_stage; release */
+	_Atomic uint32_t stop_signal;            /* why it drains */
+	_Atomic uint64_t drain_until_ns;         /* CLOCK_MONOTONIC */
+	_Atomic uint64_t generation[ROLE_COUNT]; /* of the living process of a role, from 1 */
+	_Atomic uint64_t
+		uring_empty; /* experts' io_urings of generations up to this one are empty (machinery 10) */
+	_Atomic uint64_t uring_base
+		[64]; /* generation % 64: address of slot piece 0 in that ring's registration */
 	uint32_t file_count;
 	struct node_file file[1024];
 };
@@ -247,51 +272,55 @@ struct layout {
 	uint64_t bytes[OBJ_COUNT]; /* size of each object */
 
 	uint64_t router_record, router_record_size;
-	uint64_t router_ring[3];             /* ATTEND0 [BATCHES][RING_ENTRIES], FEED the same, HINT */
-	uint64_t router_area[BATCHES][2];    /* pass areas by pass & 1 */
+	uint64_t router_ring[3];          /* ATTEND0 [BATCHES][RING_ENTRIES], FEED the same, HINT */
+	uint64_t router_area[BATCHES][2]; /* pass areas by pass & 1 */
 	uint64_t area_copies[BATCHES], area_pages[BATCHES]; /* inside an area */
-	uint64_t router_rows[BATCHES];       /* layer-0 input rows, FP32 [rows][row_stride] */
-	uint64_t router_final[BATCHES];      /* after the final norm, FP32 [rows][row_stride] */
-	uint64_t router_expert[BATCHES];     /* uint16_t [layers][rows][top_k] */
-	uint64_t router_weight[BATCHES];     /* float [layers][rows][top_k] */
-	uint64_t router_error[BATCHES];      /* uint64_t [rows] */
-	uint64_t router_page_ids;            /* uint32_t [pages][256] */
-	uint64_t router_tokens;              /* struct token_entry [CONN_PLACES][context] */
+	uint64_t router_rows[BATCHES];         /* layer-0 input rows, FP32 [rows][row_stride] */
+	uint64_t router_final[BATCHES];        /* after the final norm, FP32 [rows][row_stride] */
+	uint64_t router_expert[BATCHES];       /* uint16_t [layers][rows][top_k] */
+	uint64_t router_weight[BATCHES];       /* float [layers][rows][top_k] */
+	uint64_t router_error[BATCHES];        /* uint64_t [rows] */
+	uint64_t router_page_ids;              /* uint32_t [pages][256] */
+	uint64_t router_tokens;                /* struct token_entry [CONN_PLACES][context] */
 	uint64_t seq_off, table_off, page_off; /* inside the record */
 
-	uint64_t mla_record, mla_ring;       /* ROUTE [BATCHES][RING_ENTRIES] */
-	uint64_t mla_rows[BATCHES];          /* residual after attention, FP32 [rows][row_stride] */
-	uint64_t mla_x[BATCHES];             /* BF16 [rows][x_stride]: input of gate and experts */
+	uint64_t mla_record, mla_ring; /* ROUTE [BATCHES][RING_ENTRIES] */
+	uint64_t mla_rows[BATCHES];    /* residual after attention, FP32 [rows][row_stride] */
+	uint64_t mla_x[BATCHES];       /* BF16 [rows][x_stride]: input of gate and experts */
 	uint64_t mla_error[BATCHES];
 
 	uint64_t experts_record, experts_ring[2]; /* ATTEND, FINISH [BATCHES][RING_ENTRIES] */
-	uint64_t experts_rows[BATCHES];      /* residual after the feed-forward block */
-	uint64_t experts_acc[BATCHES][2];    /* accumulators, FP32 [rows][row_stride] */
+	uint64_t experts_rows[BATCHES];           /* residual after the feed-forward block */
+	uint64_t experts_acc[BATCHES][2];         /* accumulators, FP32 [rows][row_stride] */
 	uint64_t experts_error[BATCHES];
-	uint64_t experts_slots;              /* _Atomic uint64_t [slots]: slot_word */
-	uint64_t experts_used;               /* uint64_t [slots]: recency for the cache policy */
+	uint64_t experts_slots; /* _Atomic uint64_t [slots]: slot_word */
+	uint64_t experts_used;  /* uint64_t [slots]: recency for the cache policy */
 
 	uint64_t client_record, client_record_size; /* rings' record: struct client_record */
-	uint64_t client_ring;                /* ANNOUNCE */
-	uint64_t client_conn, client_conn_stride;   /* records of connections: record_bytes(sizeof(struct conn_record)) apart */
-	uint64_t client_tx;                  /* out-rings [CONNS][CONN_RING] */
-	uint64_t client_prompt;              /* uint32_t [CONN_PLACES][context] */
-	uint64_t client_body;                /* assembly areas [CLIENT_BODIES][CLIENT_BODY] */
+	uint64_t client_ring;                       /* ANNOUNCE */
+	uint64_t client_conn,
+		client_conn_stride; /* records of connections: record_bytes(sizeof(struct conn_record)) apart */
+	uint64_t client_tx;     /* out-rings [CONNS][CONN_RING] */
+	uint64_t client_prompt; /* uint32_t [CONN_PLACES][context] */
+	uint64_t client_body;   /* assembly areas [CLIENT_BODIES][CLIENT_BODY] */
 
-	uint64_t conns_in;                   /* struct conn_in [CONNS] */
-	uint64_t conns_rx;                   /* in-rings [CONNS][CONN_RING] */
+	uint64_t conns_in; /* struct conn_in [CONNS] */
+	uint64_t conns_rx; /* in-rings [CONNS][CONN_RING] */
 
-	uint64_t kv_pages;                   /* page p at kv_pages + p * plan.kv_page_bytes */
+	uint64_t kv_pages; /* page p at kv_pages + p * plan.kv_page_bytes */
 
-	uint64_t logits[2];                  /* main, MTP: FP32 [rows of the prefill batch][vocab] */
+	uint64_t logits[2]; /* main, MTP: FP32 [rows of the prefill batch][vocab] */
 
-	uint32_t row_stride;                 /* floats */
-	uint32_t x_stride;                   /* BF16 elements: hidden padded to 128 */
+	uint32_t row_stride; /* floats */
+	uint32_t x_stride;   /* BF16 elements: hidden padded to 128 */
 	uint32_t pages_per_seq;
 	uint32_t page_list_max;
 };
 
-enum { CLIENT_BODIES = 16, CLIENT_BODY = 16 * 1024 * 1024 + 65536 };
+enum {
+	CLIENT_BODIES = 16,
+	CLIENT_BODY = 16 * 1024 * 1024 + 65536
+};
 
 struct client_record {
 	uint64_t announce_tail;

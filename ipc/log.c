@@ -3,7 +3,8 @@
 
 #include <time.h>
 
-void log_write(struct log_object *log, uint32_t generation, enum log_kind kind, const uint64_t arg[5])
+void log_write(struct log_object *log, uint32_t generation, enum log_kind kind,
+	       const uint64_t arg[5])
 {
 	uint64_t n = atomic_load_explicit(&log->head, memory_order_relaxed);
 	struct log_record *r = &log->record[n % LOG_RECORDS];

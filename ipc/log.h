@@ -10,81 +10,95 @@
 #include <stdint.h>
 
 /* X(KIND, level, format with up to five %llu). Levels: 0 error, 1 warning, 2 notice, 3 detail (only with --verbose). */
-#define LOG_LIST(X)                                                                                          \
-	X(STARTED, 3, "started, generation %llu")                                                            \
-	X(DIED, 1, "role %llu died: pid %llu, %llu (0 exit, 1 signal) %llu; starting generation %llu")       \
-	X(BAD_MESSAGE, 1, "a message of role %llu, batch %llu, seq %llu was refused (field %llu)")           \
-	X(READ_ERROR, 0, "layer %llu expert %llu part %llu: read failed with error %llu at byte %llu")       \
-	X(BAD_EXPERT, 0, "layer %llu expert %llu part %llu: a number that is not finite at byte %llu")       \
-	X(ROW_FAILED, 1, "batch %llu row %llu: failed in layer %llu with cause %llu")                        \
-	X(REQUEST, 3, "connection %llu request %llu: prompt %llu tokens, %llu cached, up to %llu new")       \
-	X(REPLY, 3, "connection %llu request %llu: %llu tokens in %llu us")                                  \
-	X(NOT_DIRECT, 1, "file %llu: the file system refuses O_DIRECT; reads go through the page cache")     \
-	X(STAGE, 2, "stage %llu")                                                                            \
-	X(DRAINED, 3, "io_uring of generation %llu is empty")                                                \
+#define LOG_LIST(X)                                                                                \
+	X(STARTED, 3, "started, generation %llu")                                                  \
+	X(DIED, 1,                                                                                 \
+	  "role %llu died: pid %llu, %llu (0 exit, 1 signal) %llu; starting generation %llu")      \
+	X(BAD_MESSAGE, 1, "a message of role %llu, batch %llu, seq %llu was refused (field %llu)") \
+	X(READ_ERROR, 0,                                                                           \
+	  "layer %llu expert %llu part %llu: read failed with error %llu at byte %llu")            \
+	X(BAD_EXPERT, 0,                                                                           \
+	  "layer %llu expert %llu part %llu: a number that is not finite at byte %llu")            \
+	X(ROW_FAILED, 1, "batch %llu row %llu: failed in layer %llu with cause %llu")              \
+	X(REQUEST, 3,                                                                              \
+	  "connection %llu request %llu: prompt %llu tokens, %llu cached, up to %llu new")         \
+	X(REPLY, 3, "connection %llu request %llu: %llu tokens in %llu us")                        \
+	X(NOT_DIRECT, 1,                                                                           \
+	  "file %llu: the file system refuses O_DIRECT; reads go through the page cache")          \
+	X(STAGE, 2, "stage %llu")                                                                  \
+	X(DRAINED, 3, "io_uring of generation %llu is empty")                                      \
 	X(CLIENT_LIMIT, 1, "all %llu connections are taken: newcomers wait")
 
 #define LOG_ENUM(kind, level, format) LOG_##kind,
-enum log_kind { LOG_LIST(LOG_ENUM) LOG_KINDS };
+enum log_kind {
+	LOG_LIST(LOG_ENUM) LOG_KINDS
+};
 #undef LOG_ENUM
 
 /* X(COUNTER, metric name, help). One array for all roles: each fills its own. Times are nanoseconds of the leader's clock. */
-#define COUNTER_LIST(X)                                                             \
-	X(STEPS, "steps", "steps committed")                                        \
-	X(ROWS, "rows", "rows computed")                                            \
-	X(STEP_NS, "step_ns", "time inside steps")                                  \
-	X(WAIT_NS, "wait_ns", "time waiting for a message")                         \
-	X(REQUESTS, "requests", "requests taken")                                   \
-	X(REJECTED, "rejected", "requests refused with 429")                        \
-	X(PROMPT_TOKENS, "prompt_tokens", "prompt tokens computed")                 \
-	X(CACHED_TOKENS, "cached_tokens", "prompt tokens taken from kept pages")    \
-	X(TOKENS, "tokens", "tokens sampled")                                       \
-	X(PASSES, "passes", "forward passes")                                       \
-	X(PREEMPTED, "preempted", "sequences set back for want of pages")           \
-	X(PAGES_FREE, "pages_free", "KV pages that hold nothing needed")            \
-	X(RUNNING, "running", "sequences running")                                  \
-	X(QUEUED, "queued", "sequences waiting for a place")                        \
-	X(HITS, "expert_hits", "experts found in slots")                            \
-	X(MISSES, "expert_misses", "experts read on demand")                        \
-	X(HINTED, "expert_hinted", "experts read on a hint")                        \
-	X(READ_BYTES, "read_bytes", "bytes read from the drive")                    \
-	X(READS, "reads", "reads completed")                                        \
-	X(READ_ERRORS, "read_errors", "reads that failed")                          \
-	X(DRIVE_NS, "drive_wait_ns", "time in which arithmetic waited for the drive") \
-	X(EXPERT_NS, "expert_ns", "time in routed experts")                         \
-	X(SHARED_NS, "shared_ns", "time in dense and shared feed-forward blocks")   \
-	X(GATE_NS, "gate_ns", "time in gates")                                      \
-	X(HEAD_NS, "head_ns", "time in final norm and head")                        \
-	X(SAMPLE_NS, "sample_ns", "time in the sampler")                            \
-	X(ATTENTION_NS, "attention_ns", "time in attention blocks")                 \
-	X(RESTARTS, "restarts", "times this server was started again")              \
-	X(CONNECTIONS, "connections", "connections open")                           \
-	X(ACCEPTED, "accepted", "connections ever accepted")                        \
-	X(HTTP_ERRORS, "http_errors", "replies with a status of 400 or more")       \
-	X(BYTES_IN, "bytes_in", "bytes from clients")                               \
+#define COUNTER_LIST(X)                                                                            \
+	X(STEPS, "steps", "steps committed")                                                       \
+	X(ROWS, "rows", "rows computed")                                                           \
+	X(STEP_NS, "step_ns", "time inside steps")                                                 \
+	X(WAIT_NS, "wait_ns", "time waiting for a message")                                        \
+	X(REQUESTS, "requests", "requests taken")                                                  \
+	X(REJECTED, "rejected", "requests refused with 429")                                       \
+	X(PROMPT_TOKENS, "prompt_tokens", "prompt tokens computed")                                \
+	X(CACHED_TOKENS, "cached_tokens", "prompt tokens taken from kept pages")                   \
+	X(TOKENS, "tokens", "tokens sampled")                                                      \
+	X(PASSES, "passes", "forward passes")                                                      \
+	X(PREEMPTED, "preempted", "sequences set back for want of pages")                          \
+	X(PAGES_FREE, "pages_free", "KV pages that hold nothing needed")                           \
+	X(RUNNING, "running", "sequences running")                                                 \
+	X(QUEUED, "queued", "sequences waiting for a place")                                       \
+	X(HITS, "expert_hits", "experts found in slots")                                           \
+	X(MISSES, "expert_misses", "experts read on demand")                                       \
+	X(HINTED, "expert_hinted", "experts read on a hint")                                       \
+	X(READ_BYTES, "read_bytes", "bytes read from the drive")                                   \
+	X(READS, "reads", "reads completed")                                                       \
+	X(READ_ERRORS, "read_errors", "reads that failed")                                         \
+	X(DRIVE_NS, "drive_wait_ns", "time in which arithmetic waited for the drive")              \
+	X(EXPERT_NS, "expert_ns", "time in routed experts")                                        \
+	X(SHARED_NS, "shared_ns", "time in dense and shared feed-forward blocks")                  \
+	X(GATE_NS, "gate_ns", "time in gates")                                                     \
+	X(HEAD_NS, "head_ns", "time in final norm and head")                                       \
+	X(SAMPLE_NS, "sample_ns", "time in the sampler")                                           \
+	X(ATTENTION_NS, "attention_ns", "time in attention blocks")                                \
+	X(RESTARTS, "restarts", "times this server was started again")                             \
+	X(CONNECTIONS, "connections", "connections open")                                          \
+	X(ACCEPTED, "accepted", "connections ever accepted")                                       \
+	X(HTTP_ERRORS, "http_errors", "replies with a status of 400 or more")                      \
+	X(BYTES_IN, "bytes_in", "bytes from clients")                                              \
 	X(BYTES_OUT, "bytes_out", "bytes to clients")
 
 #define COUNTER_ENUM(counter, name, help) COUNT_##counter,
-enum counter { COUNTER_LIST(COUNTER_ENUM) COUNTERS };
+enum counter {
+	COUNTER_LIST(COUNTER_ENUM) COUNTERS
+};
 #undef COUNTER_ENUM
 
 struct log_record {
-	_Atomic uint64_t number; /* 1 + its position in the endless list, stored last with release; 0: never written */
-	uint64_t time_ns;        /* CLOCK_REALTIME */
-	uint32_t kind;           /* enum log_kind */
+	_Atomic uint64_t
+		number; /* 1 + its position in the endless list, stored last with release; 0: never written */
+	uint64_t time_ns; /* CLOCK_REALTIME */
+	uint32_t kind;    /* enum log_kind */
 	uint32_t generation;
 	uint64_t arg[5];
 };
 _Static_assert(sizeof(struct log_record) == 64, "a log record is one cache line");
 
-enum { LOG_RECORDS = 1024, LOG_WORKERS = 256 };
+enum {
+	LOG_RECORDS = 1024,
+	LOG_WORKERS = 256
+};
 
 /* What one worker is doing: for hang detection (machinery 12). */
 struct progress {
-	alignas(64) _Atomic uint64_t step; /* seq * 2 + batch of the step it is in, UINT64_MAX: none */
-	_Atomic uint64_t row;              /* the row, where rows are done one by one (machinery 11) */
-	_Atomic uint64_t since_ns;         /* monotonic time at which it began */
-	_Atomic uint64_t drive;            /* 1: it waits for the drive */
+	alignas(64) _Atomic uint64_t
+		step;              /* seq * 2 + batch of the step it is in, UINT64_MAX: none */
+	_Atomic uint64_t row;      /* the row, where rows are done one by one (machinery 11) */
+	_Atomic uint64_t since_ns; /* monotonic time at which it began */
+	_Atomic uint64_t drive;    /* 1: it waits for the drive */
 };
 
 /* A LOG object after its header. */
@@ -92,16 +106,19 @@ struct log_object {
 	_Atomic uint64_t counter[64]; /* enum counter; relaxed: monitoring only */
 	_Atomic uint64_t head;        /* records ever written */
 	struct progress progress[LOG_WORKERS];
-	struct log_record record[LOG_RECORDS]; /* number n lies at n % LOG_RECORDS; scribe skips what was overwritten */
+	struct log_record record
+		[LOG_RECORDS]; /* number n lies at n % LOG_RECORDS; scribe skips what was overwritten */
 };
 _Static_assert(COUNTERS <= 64, "the counters fit");
 
-void log_write(struct log_object *log, uint32_t generation, enum log_kind kind, const uint64_t arg[5]);
+void log_write(struct log_object *log, uint32_t generation, enum log_kind kind,
+	       const uint64_t arg[5]);
 
 static inline void count_add(struct log_object *log, enum counter c, uint64_t n)
 {
 	/* relaxed, and no read-modify-write: one writer */
-	atomic_store_explicit(&log->counter[c], atomic_load_explicit(&log->counter[c], memory_order_relaxed) + n,
+	atomic_store_explicit(&log->counter[c],
+			      atomic_load_explicit(&log->counter[c], memory_order_relaxed) + n,
 			      memory_order_relaxed);
 }
 

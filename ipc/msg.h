@@ -10,32 +10,43 @@
 
 #include <stdint.h>
 
-#define MSG_LIST(X)                                                                   \
-	X(ATTEND, 1, "router or experts to mla: rows await attention of `layer`")     \
-	X(ROUTE, 2, "mla to router: rows of `layer` await their experts")             \
-	X(FEED, 3, "router to experts: rows of `layer`, and the experts they need")   \
-	X(FINISH, 4, "experts to router: rows have passed the last layer")            \
-	X(HINT, 5, "router to experts: `layer` may need these experts")               \
+#define MSG_LIST(X)                                                                                \
+	X(ATTEND, 1, "router or experts to mla: rows await attention of `layer`")                  \
+	X(ROUTE, 2, "mla to router: rows of `layer` await their experts")                          \
+	X(FEED, 3, "router to experts: rows of `layer`, and the experts they need")                \
+	X(FINISH, 4, "experts to router: rows have passed the last layer")                         \
+	X(HINT, 5, "router to experts: `layer` may need these experts")                            \
 	X(ANNOUNCE, 6, "gateway to router: connection `row0` has request number `seq`")
 
 #define MSG_ENUM(name, value, what) MSG_##name = value,
-enum msg_kind { MSG_LIST(MSG_ENUM) };
+enum msg_kind {
+	MSG_LIST(MSG_ENUM)
+};
 #undef MSG_ENUM
 
-enum { BATCHES = 2 };    /* two batches in opposite phase: 0 decode rows, 1 prefill rows */
-enum { BATCH_DECODE, BATCH_PREFILL };
+enum {
+	BATCHES = 2
+}; /* two batches in opposite phase: 0 decode rows, 1 prefill rows */
+enum {
+	BATCH_DECODE,
+	BATCH_PREFILL
+};
 
-enum { HINT_EXPERTS = 12 };
+enum {
+	HINT_EXPERTS = 12
+};
 
 struct msg {
-	uint64_t seq;        /* pass * (layers + 2) + hop: names the step, per batch; ANNOUNCE: request number */
+	uint64_t
+		seq; /* pass * (layers + 2) + hop: names the step, per batch; ANNOUNCE: request number */
 	uint32_t kind;       /* enum msg_kind */
 	uint32_t batch;      /* which of the batches in flight */
 	uint32_t layer;      /* 0 .. layers - 1, MTP's after the main ones */
 	uint32_t generation; /* of the sender, for logs: a committed message outlives its sender */
-	uint32_t row0, rows; /* rows [row0, row0 + rows) of the batch; ANNOUNCE: row0 is the connection */
+	uint32_t row0,
+		rows; /* rows [row0, row0 + rows) of the batch; ANNOUNCE: row0 is the connection */
 	uint16_t expert[HINT_EXPERTS]; /* HINT: experts, UINT16_MAX ends the list; else zero */
-	uint64_t zero;       /* must be zero, so that a later version can use it */
+	uint64_t zero;                 /* must be zero, so that a later version can use it */
 };
 _Static_assert(sizeof(struct msg) == 64, "a message is one cache line");
 

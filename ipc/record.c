@@ -62,7 +62,8 @@ void record_commit(struct record *r)
 		memcpy(other, committed, r->size);
 	} else {
 		for (unsigned i = 0; i < r->ranges; i++)
-			memcpy(other + r->range[i].off, committed + r->range[i].off, r->range[i].len);
+			memcpy(other + r->range[i].off, committed + r->range[i].off,
+			       r->range[i].len);
 	}
 	r->ranges = 0;
 	r->whole = false;
@@ -92,5 +93,6 @@ void record_read(const void *base, size_t size, size_t off, void *out, size_t le
 
 uint64_t record_version(const void *base)
 {
-	return atomic_load_explicit(&((const struct record_word *)base)->version, memory_order_acquire);
+	return atomic_load_explicit(&((const struct record_word *)base)->version,
+				    memory_order_acquire);
 }

@@ -28,16 +28,18 @@ static inline size_t record_bytes(size_t size)
 	return sizeof(struct record_word) + 2 * record_stride(size);
 }
 
-enum { RECORD_RANGES = 64 }; /* changes listed one by one; more than these and the whole copy is repeated */
+enum {
+	RECORD_RANGES = 64
+}; /* changes listed one by one; more than these and the whole copy is repeated */
 
 /* The writer's private view. */
 struct record {
 	struct record_word *word;
 	unsigned char *copy[2];
 	size_t size;
-	void *draft;       /* edit here; the other copy is the committed one */
+	void *draft; /* edit here; the other copy is the committed one */
 	unsigned ranges;
-	bool whole;        /* too many ranges: repeat everything */
+	bool whole; /* too many ranges: repeat everything */
 	struct {
 		size_t off, len;
 	} range[RECORD_RANGES];

@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-int ring_peek(const struct msg *ring, uint32_t entries, uint64_t head, uint64_t tail, struct msg *out)
+int ring_peek(const struct msg *ring, uint32_t entries, uint64_t head, uint64_t tail,
+	      struct msg *out)
 {
 	if (tail - head > entries)
 		return -EBADMSG;

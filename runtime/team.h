@@ -12,7 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TEAM_MAX = 256 };
+enum {
+	TEAM_MAX = 256
+};
 
 struct team;
 

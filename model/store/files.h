@@ -12,7 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STORE_FILES_MAX = 1024 };
+enum {
+	STORE_FILES_MAX = 1024
+};
 
 struct store_file {
 	char name[256];  /* plain name: no slash, NUL-terminated */
