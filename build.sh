@@ -6,6 +6,7 @@
 # pinned versions through apt and pip, builds them with musl, writes build/build.ninja from the files it finds, and
 # runs ninja. There is no list of files to keep: a folder is a library, a file with `main` is a program or a test,
 # and a program is linked with the folders whose headers it includes (and those that they include).
+# shellcheck disable=SC2016,SC2046 # quoted dollars are ninja's and apt's; no path of ours has a space
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
@@ -318,7 +319,7 @@ write_rules() {
 	for flavour in asan tsan fuzz; do
 		printf 'rule link_%s\n  command = $cc_%s %s $in -Wl,--start-group $libs -Wl,--end-group ' $flavour $flavour \
 			"$([ $flavour != fuzz ] || echo -fsanitize=fuzzer)"
-		printf -- '-Lbuild/deps-host/lib -luring -lpcre2-8 -lyyjson -lllhttp -lpthread -o $out\n'
+		printf -- '-Lbuild/deps-host/lib -luring -lpcre2-8 -lyyjson -lllhttp -lm -lpthread -o $out\n'
 		printf '  description = link $out\n'
 	done
 }
@@ -449,6 +450,7 @@ write_ninja() {
 ninja_run() {
 	mkdir -p build
 	(
+		set -e
 		flock 9
 		need_compiler
 		gcc_include=$(gcc -print-file-name=include)
@@ -489,7 +491,7 @@ wanted() {
 }
 
 command_test() {
-	local file target tests=() targets=()
+	local file target status tests=() targets=()
 	mkdir -p build
 	need prove=perl python3=python3
 	for file in $(find tests -name 't_*.c' | LC_ALL=C sort); do
@@ -507,8 +509,13 @@ command_test() {
 	case "${tests[*]}" in
 	*.t*) targets=(bin tests) ;; # a script may use any program, and any test
 	esac
-	ninja_run "${targets[@]}"
-	prove -j2 --timer --exec "tests/limit 120" "${tests[@]}" 2>&1 | tee build/test.log
+	# What does not build must not keep the rest from being tested, but it fails the whole.
+	set +e
+	ninja_run -k 0 "${targets[@]}"
+	status=$?
+	set -e
+	prove -j2 --timer --exec "tests/limit 120" "${tests[@]}" 2>&1 | tee build/test.log || status=1
+	return $status
 }
 
 command_lint() {
