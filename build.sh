@@ -56,9 +56,9 @@ need() {
 	say "installing ${missing[*]}"
 	export DEBIAN_FRONTEND=noninteractive
 	local install=(apt-get install -q -y --no-install-recommends "${missing[@]}")
-	"${install[@]}" >build/apt.log 2>&1 ||
-		{ apt-get update -q >build/apt.log 2>&1 && "${install[@]}" >>build/apt.log 2>&1; } ||
-		{ tail -n 20 build/apt.log >&2; die "apt-get could not install ${missing[*]} (build/apt.log)"; }
+	"${install[@]}" >"$root/build/apt.log" 2>&1 ||
+		{ apt-get update -q >"$root/build/apt.log" 2>&1 && "${install[@]}" >>"$root/build/apt.log" 2>&1; } ||
+		{ tail -n 20 "$root/build/apt.log" >&2; die "apt-get could not install ${missing[*]} (build/apt.log)"; }
 }
 
 need_compiler() { need gcc=gcc /usr/include/stdio.h=libc6-dev ninja=ninja-build; }
