@@ -65,7 +65,8 @@ struct request {
 	uint32_t n_prompt;   /* ids in the prompt area, at least 1 */
 	uint32_t max_tokens; /* n_prompt + max_tokens <= context; 0 with REQUEST_LOGITS */
 	uint32_t top_k;      /* 0: off */
-	float temperature;   /* FP32 of the option */
+	uint32_t pad;
+	double temperature;  /* as parsed; finite, >= 0 */
 	double top_p, min_p; /* 1 and 0: off */
 	int64_t seed;        /* drawn once by the gateway where the client gave none */
 	uint64_t created_ns; /* CLOCK_REALTIME, for the reply's `created` */

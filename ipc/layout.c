@@ -154,7 +154,7 @@ int layout_make(struct layout *l, const struct plan *p, struct err *e)
 	uint64_t bad;
 
 	memset(l, 0, sizeof(*l));
-	l->row_stride = (p->hidden + 15u) & ~15u;
+	l->row_stride = (p->hidden + 127u) & ~127u;
 	l->x_stride = (p->hidden + 127u) & ~127u;
 	l->pages_per_seq = (p->context + 255) / 256;
 	l->page_list_max = (p->places + 1) * l->pages_per_seq;

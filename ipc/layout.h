@@ -116,12 +116,17 @@ struct router_seq {
 	struct request req; /* copied at admission */
 };
 
-/* A KV page as the router sees it (machinery 17). */
+/*
+ * A KV page as the router sees it (machinery 17). Its name is a hash over its predecessor's name and
+ * the ids of its committed positions; it finds, the ids (router_page_ids) decide. A page with a
+ * name that no running sequence uses is kept until the space is needed.
+ */
 struct router_page {
-	uint64_t name;     /* hash over predecessor's name, ids and the model; 0: no name */
+	uint64_t name;     /* 0: holds nothing that may be reused */
+	uint64_t previous; /* name of the page before it, or the model's number for a first page */
 	uint64_t used;     /* admission clock of the last use */
-	uint32_t count;    /* committed positions with a name */
-	uint32_t previous; /* page whose name it follows, UINT32_MAX: the first */
+	uint32_t count;    /* committed positions, 1 .. 256; 0 with name 0 */
+	uint32_t mtp;      /* 1: the MTP rows of these positions are there too */
 };
 
 /* What a batch is doing; committed by router with each hop. */
@@ -247,6 +252,11 @@ struct node_file {
 	char name[256];
 };
 
+struct node_uring {
+	uint8_t params[120];
+	uint64_t base;
+};
+
 struct node {
 	struct object_header header;
 	struct plan plan;
@@ -261,8 +271,13 @@ struct node {
 	_Atomic uint64_t generation[ROLE_COUNT]; /* of the living process of a role, from 1 */
 	_Atomic uint64_t
 		uring_empty; /* experts' io_urings of generations up to this one are empty (machinery 10) */
-	_Atomic uint64_t uring_base
-		[64]; /* generation % 64: address of slot piece 0 in that ring's registration */
+	/*
+	 * The io_uring of experts' generation g, at g % 4, written before that process is started:
+	 * the kernel's struct io_uring_params as io_uring_setup returned it, so that experts can map
+	 * the queues of FD_URING, and the address of byte 0 of the slots object in the buffers that
+	 * init registered: piece i is registered buffer i, READ_FIXED takes base + offset.
+	 */
+	struct node_uring uring[4];
 	uint32_t file_count;
 	struct node_file file[1024];
 };
@@ -311,7 +326,7 @@ struct layout {
 
 	uint64_t logits[2]; /* main, MTP: FP32 [rows of the prefill batch][vocab] */
 
-	uint32_t row_stride; /* floats */
+	uint32_t row_stride; /* floats: hidden padded to 128 (model_width) */
 	uint32_t x_stride;   /* BF16 elements: hidden padded to 128 */
 	uint32_t pages_per_seq;
 	uint32_t page_list_max;
