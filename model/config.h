@@ -6,6 +6,8 @@
 #ifndef MODEL_CONFIG_H
 #define MODEL_CONFIG_H
 
+#include "runtime/err.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -119,5 +121,11 @@ static inline size_t config_kv_page_bytes(const struct model_config *c)
 {
 	return config_layers(c) * (size_t)KV_PAGE_ROWS * config_kv_row(c) * 2;
 }
+
+/*
+ * Checks that every number is inside its limit and that they fit together (specification 1.1, arithmetic 10): afterwards no product of
+ * widths overflows and no count exceeds its array. Used on what config.json says and again on an index from another process. Status 3.
+ */
+MUST_CHECK int config_check(const struct model_config *c, struct err *e);
 
 #endif

@@ -1,0 +1,144 @@
+/*
+ * Strict JSON over yyjson; see json.h. yyjson checks grammar and UTF-8 (and refuses a byte-order mark); keys that occur twice and depth
+ * are checked here, because readers disagree about them and a file must not mean two things.
+ */
+#include "model/store/json.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct check {
+	const char *file;
+	const yyjson_val **keys; /* scratch of the object being checked */
+	size_t keys_max;
+	struct err *e;
+};
+
+int json_compare_strings(const void *a, const void *b)
+{
+	const yyjson_val *x = *(const yyjson_val *const *)a;
+	const yyjson_val *y = *(const yyjson_val *const *)b;
+	size_t nx = yyjson_get_len((yyjson_val *)(uintptr_t)x);
+	size_t ny = yyjson_get_len((yyjson_val *)(uintptr_t)y);
+
+	if (nx != ny)
+		return nx < ny ? -1 : 1;
+	return memcmp(yyjson_get_str((yyjson_val *)(uintptr_t)x),
+		      yyjson_get_str((yyjson_val *)(uintptr_t)y), nx);
+}
+
+static int check_keys(struct check *c, yyjson_val *object)
+{
+	size_t n = yyjson_obj_size(object);
+	size_t index = 0;
+	size_t max;
+	yyjson_val *key;
+	yyjson_val *value;
+
+	if (n > c->keys_max) {
+		const yyjson_val **grown = realloc(c->keys, n * sizeof(c->keys[0]));
+
+		if (!grown)
+			return err_exit(c->e, STATUS_MEMORY, -ENOMEM, "%s: no memory for %zu keys",
+					c->file, n);
+		c->keys = grown;
+		c->keys_max = n;
+	}
+	yyjson_obj_foreach(object, index, max, key, value)
+	{
+		c->keys[index] = key;
+	}
+	qsort(c->keys, n, sizeof(c->keys[0]), json_compare_strings);
+	for (size_t i = 1; i < n; i++) {
+		yyjson_val *twice = (yyjson_val *)(uintptr_t)c->keys[i];
+		char name[204];
+
+		if (json_compare_strings(&c->keys[i - 1], &c->keys[i]))
+			continue;
+		return err_exit(c->e, STATUS_MODEL, -EBADMSG, "%s: the key \"%s\" occurs twice",
+				c->file,
+				err_name(name, yyjson_get_str(twice), yyjson_get_len(twice)));
+	}
+	return 0;
+}
+
+static int check_value(struct check *c, yyjson_val *v, int depth)
+{
+	size_t index;
+	size_t max;
+	yyjson_val *key;
+	yyjson_val *child;
+	int rc = 0;
+
+	if (!yyjson_is_ctn(v))
+		return 0;
+	if (depth == JSON_DEPTH_MAX)
+		return err_exit(c->e, STATUS_MODEL, -EBADMSG, "%s: nested deeper than %d", c->file,
+				JSON_DEPTH_MAX);
+	if (yyjson_is_arr(v)) {
+		yyjson_arr_foreach(v, index, max, child)
+		{
+			rc = check_value(c, child, depth + 1);
+			if (rc)
+				return rc;
+		}
+		return 0;
+	}
+	rc = check_keys(c, v);
+	if (rc)
+		return rc;
+	yyjson_obj_foreach(v, index, max, key, child)
+	{
+		rc = check_value(c, child, depth + 1);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int json_read(yyjson_doc **doc, const char *file, const char *text, size_t len, struct err *e)
+{
+	struct check c = {.file = file, .e = e};
+	yyjson_read_err why = {0};
+	int rc;
+
+	/* yyjson does not write into the text without YYJSON_READ_INSITU; its prototype only lacks the const. */
+	*doc = yyjson_read_opts((char *)(uintptr_t)text, len, YYJSON_READ_NOFLAG, NULL, &why);
+	if (!*doc && why.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION)
+		return err_exit(e, STATUS_MEMORY, -ENOMEM, "%s: no memory to parse %zu bytes", file,
+				len);
+	if (!*doc)
+		return err_exit(e, STATUS_MODEL, -EBADMSG, "%s: not valid JSON: %s at byte %zu",
+				file, why.msg, why.pos);
+	if (yyjson_is_obj(yyjson_doc_get_root(*doc)))
+		rc = check_value(&c, yyjson_doc_get_root(*doc), 0);
+	else
+		rc = err_exit(e, STATUS_MODEL, -EBADMSG, "%s: not a JSON object", file);
+	free(c.keys);
+	if (rc) {
+		yyjson_doc_free(*doc);
+		*doc = NULL;
+	}
+	return rc;
+}
+
+bool json_u64(const yyjson_val *v, bool real_too, uint64_t *out)
+{
+	const double limit = 0x1p53;
+	yyjson_val *value = (yyjson_val *)(uintptr_t)v;
+
+	if (yyjson_is_uint(value)) {
+		*out = yyjson_get_uint(value);
+		return *out <= (uint64_t)1 << 53;
+	}
+	if (real_too && yyjson_is_real(value)) {
+		double x = yyjson_get_real(value);
+
+		if (!(x >= 0 && x <= limit) || x != (double)(uint64_t)x)
+			return false;
+		*out = (uint64_t)x;
+		return true;
+	}
+	return false;
+}
