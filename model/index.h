@@ -130,19 +130,20 @@ MUST_CHECK int index_open(const struct index **out, const void *map, uint64_t le
 
 static inline const struct index_layer *index_layer(const struct index *ix, uint32_t layer)
 {
-	return (const struct index_layer *)((const char *)ix + ix->layers.off) + layer;
+	return (const struct index_layer *)(const void *)((const char *)ix + ix->layers.off) +
+	       layer;
 }
 
 static inline const struct index_expert *index_expert(const struct index *ix, uint32_t layer,
 						      uint32_t expert)
 {
-	return (const struct index_expert *)((const char *)ix + ix->experts.off) +
+	return (const struct index_expert *)(const void *)((const char *)ix + ix->experts.off) +
 	       index_layer(ix, layer)->first_expert + expert;
 }
 
 static inline const struct index_file *index_file(const struct index *ix, uint32_t file)
 {
-	return (const struct index_file *)((const char *)ix + ix->files.off) + file;
+	return (const struct index_file *)(const void *)((const char *)ix + ix->files.off) + file;
 }
 
 /* Bytes of part p of any routed expert (all have one shape), as stored. */

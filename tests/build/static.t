@@ -48,6 +48,8 @@ for program in build/bin/*; do
 	found=$(faults "$program")
 	check "${program##*/} is static, position-independent, read-only where it can be" test -z "$found"
 	[ -z "$found" ] || echo "# ${found//$'\n'/, }"
+	check "${program##*/} does not use iconv, whose known faults are not patched" \
+		lacks "$(nm "build/debug/${program##*/}")" ' iconv(_open)?$'
 done
 echo "1..$n"
 exit $failed
