@@ -6,10 +6,10 @@
 #include "drivers/cpu/variants.h"
 
 /* One block of 128 columns: n of them exist, the rest are +0. */
-static void widen_bf16(float v[128], const uint16_t *w, size_t n)
+static void widen_bf16(float v[128], const uint8_t *w, size_t n)
 {
 	for (size_t k = 0; k < 128; k++)
-		v[k] = k < n ? bf16_to_f32(w[k]) : 0.0f;
+		v[k] = k < n ? bf16_at(w, k) : 0.0f;
 }
 
 static void widen_fp8(float v[128], const uint8_t *w, size_t n)
@@ -32,12 +32,12 @@ static void block_dot(float a[4], const float v[128], const uint16_t x[128])
 		}
 }
 
-static float dot_bf16(const uint16_t *w, size_t n, const uint16_t *x)
+static float dot_bf16(const uint8_t *w, size_t n, const uint16_t *x)
 {
 	float t[4] = {0}, a[4], v[128];
 
 	for (size_t k = 0; k < n; k += 128) {
-		widen_bf16(v, w + k, n - k);
+		widen_bf16(v, w + 2 * k, n - k);
 		block_dot(a, v, x + k);
 		for (size_t l = 0; l < 4; l++)
 			t[l] = t[l] + a[l];
@@ -70,7 +70,7 @@ void matmul_scalar(float *y, size_t ldy, const struct weight *w, size_t out0, si
 				w->type == WEIGHT_FP8
 					? dot_fp8((const uint8_t *)w->data + o * n,
 						  w->scale + o / 128 * blocks, n, x + r * ldx)
-					: dot_bf16((const uint16_t *)w->data + o * n, n,
+					: dot_bf16((const uint8_t *)w->data + 2 * o * n, n,
 						   x + r * ldx);
 }
 
@@ -79,5 +79,5 @@ void dot_rows_scalar(float *y, size_t ldy, const uint16_t *key, size_t ldk, size
 {
 	for (size_t j = 0; j < keys; j++)
 		for (size_t r = 0; r < rows; r++)
-			y[r * ldy + j] = dot_bf16(key + j * ldk, n, x + r * ldx);
+			y[r * ldy + j] = dot_bf16((const uint8_t *)(key + j * ldk), n, x + r * ldx);
 }

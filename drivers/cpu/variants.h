@@ -7,6 +7,7 @@
 
 #include "drivers/cpu/kernels.h"
 
+#include <string.h>
 #include <xmmintrin.h>
 
 /*
@@ -22,6 +23,15 @@ static inline float fma32(float a, float b, float c)
 static inline float sqrt_f32(float x)
 {
 	return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
+}
+
+/* Stored weights may lie at odd addresses. */
+static inline float bf16_at(const void *data, size_t i)
+{
+	uint16_t v;
+
+	memcpy(&v, (const uint8_t *)data + 2 * i, sizeof(v));
+	return bf16_to_f32(v);
 }
 
 /* Rule 6's tree over 16 lanes; a is used up. */

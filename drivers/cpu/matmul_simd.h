@@ -1,0 +1,376 @@
+/*
+ * Rules 3 and 4 in SIMD registers, written once for AVX2, AVX-512 and AVX-512 with the BF16 dot product; matmul.c and
+ * matmul_t.c are the definition. Included by matmul_<isa>.c, each of which first defines
+ *
+ *	VR                  stored rows per register: a register of sums holds VR rows x 4 lanes
+ *	PANEL, TOKENS       registers of rows and activation rows that the panel kernel works on together
+ *	TOKENS_T            activation rows that the transposed kernel works on together
+ *	vbytes, vsum        16 * VR bytes; 4 * VR sums
+ *	vw, vx              4 * VR pairs of weights; 4 * VR pairs of activations
+ *	load_bytes(p), load_part(p, n)                   16 * VR bytes; the first n of them, then zeros
+ *	transpose(v)        VR registers of one row each to VR registers of one 16-byte block of each row
+ *	decode(v, &a, &b)   E4M3 to BF16: the low and the high 8 bytes of each 16-byte block
+ *	pair_low(a, b), pair_high(a, b)                  16-bit interleave of the low, the high half of each 16-byte block
+ *	weights(v)          BF16 pairs, made ready
+ *	block_x(p), pair_x(u)                            8 activations for every row; one pair for every lane
+ *	dot(a, w, x)        two fma per lane, the odd element first
+ *	sum_zero, sum_add, sum_fold(a, s, t) = fma(a, s, t), sum_rows(y, t), sum_store(y, t)
+ *
+ * Nothing here decides an order of additions that matmul.c does not have; what is chosen here is how many independent
+ * sums are in flight, so that latency is hidden and a weight is decoded once for several activation rows.
+ */
+#include "drivers/cpu/variants.h"
+
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#define RAW	 (16 * VR) /* bytes of a row in one register */
+#define GEMV	 2	   /* registers of rows that the few-token kernel works on together */
+#define FEW	 4	   /* activation rows up to which it is used */
+#define GROUP	 128	   /* activation rows whose sums are kept while a chunk of weights is decoded */
+#define CHUNK	 4	   /* blocks of 128 columns decoded together: the chunk stays in the first cache */
+
+/* Rows of one table of scales: [first, first + count) of a matrix, all with the same scale per block of columns. */
+struct span {
+	const uint8_t *first;
+	size_t stride, count; /* bytes; rows */
+	size_t n;	      /* columns */
+	const float *scale;   /* one per 128 columns; BF16: unused */
+	float *y;	      /* y[r * ldy + i] is row i's */
+	size_t ldy;
+	const uint16_t *x;
+	size_t ldx, rows;
+};
+
+/* Takes one 16-byte block of each of VR rows: 16 (FP8) or 8 (BF16) columns. */
+INLINE void tile_step(vsum a[GEMV][FEW], const vbytes raw[GEMV], const uint16_t *x, size_t ldx,
+		      int nt, int fp8)
+{
+	vbytes half[GEMV][2];
+
+	UNROLL
+	for (int v = 0; v < GEMV; v++) {
+		if (fp8)
+			decode(raw[v], &half[v][0], &half[v][1]);
+		else
+			half[v][0] = raw[v];
+	}
+	UNROLL
+	for (int h = 0; h < 1 + fp8; h++) {
+		vw w[GEMV];
+
+		UNROLL
+		for (int v = 0; v < GEMV; v++)
+			w[v] = weights(half[v][h]);
+		UNROLL
+		for (int t = 0; t < nt; t++) {
+			vx b = block_x(x + (size_t)t * ldx + 8 * h);
+
+			UNROLL
+			for (int v = 0; v < GEMV; v++)
+				a[v][t] = dot(a[v][t], w[v], b);
+		}
+	}
+}
+
+/* One register's width of GEMV * VR rows; part: only that many bytes of each row exist. */
+INLINE void tile_group(vsum a[GEMV][FEW], const uint8_t *const row[GEMV * VR], size_t at,
+		       size_t part, const uint16_t *x, size_t ldx, int nt, int fp8)
+{
+	vbytes raw[GEMV][VR], step[GEMV];
+
+	UNROLL
+	for (int v = 0; v < GEMV; v++) {
+		UNROLL
+		for (int i = 0; i < VR; i++)
+			raw[v][i] = part ? load_part(row[v * VR + i] + at, part)
+					 : load_bytes(row[v * VR + i] + at);
+		transpose(raw[v]);
+	}
+	UNROLL
+	for (int i = 0; i < VR; i++) {
+		UNROLL
+		for (int v = 0; v < GEMV; v++)
+			step[v] = raw[v][i];
+		tile_step(a, step, x + (fp8 ? 16 : 8) * i, ldx, nt, fp8);
+	}
+}
+
+/* GEMV * VR rows by nt activation rows, straight from the stored bytes: for decoding, where reading is the limit. */
+INLINE void tile(const struct span *s, const uint8_t *const row[GEMV * VR], size_t r0, int nt,
+		 int fp8, vsum t[GEMV][FEW])
+{
+	const size_t bytes = fp8 ? 1 : 2, group = RAW / bytes;
+	const size_t next = GEMV * VR * s->stride;
+	const uint16_t *x = s->x + r0 * s->ldx;
+
+	UNROLL
+	for (int v = 0; v < GEMV; v++)
+		UNROLL
+		for (int i = 0; i < nt; i++)
+			t[v][i] = sum_zero();
+	for (size_t k = 0; k < s->n; k += 128) {
+		size_t end = k + 128 < s->n ? k + 128 : s->n, c = k;
+		vsum a[GEMV][FEW];
+
+		UNROLL
+		for (int v = 0; v < GEMV; v++)
+			UNROLL
+			for (int i = 0; i < nt; i++)
+				a[v][i] = sum_zero();
+		for (; c + group <= end; c += group) {
+			/* the same columns of the next rows: the hardware's prefetchers do not see that far */
+			if (c * bytes % 64 == 0)
+				UNROLL
+				for (int i = 0; i < GEMV * VR; i++)
+					_mm_prefetch((const char *)((uintptr_t)row[i] + next +
+								    c * bytes),
+						     _MM_HINT_T1);
+			tile_group(a, row, c * bytes, 0, x + c, s->ldx, nt, fp8);
+		}
+		if (c < end)
+			tile_group(a, row, c * bytes, (end - c) * bytes, x + c, s->ldx, nt, fp8);
+		UNROLL
+		for (int v = 0; v < GEMV; v++)
+			UNROLL
+			for (int i = 0; i < nt; i++) {
+				/* steps that are all padding were skipped: rule 3 asks for + 0 */
+				if (end < k + 128)
+					a[v][i] = sum_add(a[v][i], sum_zero());
+				t[v][i] = fp8 ? sum_fold(a[v][i], s->scale[k / 128], t[v][i])
+					      : sum_add(t[v][i], a[v][i]);
+			}
+	}
+}
+
+/* Rows beyond the last are the last one again; their sums are dropped. */
+INLINE void row_pointers(const uint8_t **row, size_t count, const struct span *s, size_t o)
+{
+	for (size_t i = 0; i < count; i++)
+		row[i] = s->first + (o + i < s->count ? o + i : s->count - 1) * s->stride;
+}
+
+INLINE void put_rows(const struct span *s, size_t r, size_t o, const vsum *t, int registers)
+{
+	float y[16 * VR];
+	size_t count = (size_t)registers * VR;
+
+	for (int v = 0; v < registers; v++)
+		sum_rows(y + v * VR, t[v]);
+	if (count > s->count - o)
+		count = s->count - o;
+	memcpy(s->y + r * s->ldy + o, y, count * sizeof(float));
+}
+
+INLINE void few_tokens(const struct span *s, size_t r0, int nt, int fp8)
+{
+	const uint8_t *row[GEMV * VR];
+
+	for (size_t o = 0; o < s->count; o += GEMV * VR) {
+		vsum t[GEMV][FEW];
+
+		row_pointers(row, GEMV * VR, s, o);
+		tile(s, row, r0, nt, fp8, t);
+		for (int i = 0; i < nt; i++) {
+			vsum column[GEMV];
+
+			for (int v = 0; v < GEMV; v++)
+				column[v] = t[v][i];
+			put_rows(s, r0 + (size_t)i, o, column, GEMV);
+		}
+	}
+}
+
+/* Blocks [k, k + 128 * blocks) of PANEL * VR rows, decoded; what lies beyond the columns becomes +0. */
+INLINE void decode_panel(vw panel[CHUNK][16][PANEL], const struct span *s,
+			 const uint8_t *const row[PANEL * VR], size_t k, size_t blocks, int fp8)
+{
+	const size_t bytes = fp8 ? 1 : 2, group = RAW / bytes;
+
+	for (size_t c = k; c < k + 128 * blocks; c += group)
+		for (int v = 0; v < PANEL; v++) {
+			vw(*at)[PANEL] = &panel[(c - k) / 128][(c - k) % 128 / 8];
+			vbytes raw[VR], low, high;
+
+			UNROLL
+			for (int i = 0; i < VR; i++) {
+				const uint8_t *p = row[v * VR + i];
+
+				if (c + group <= s->n)
+					raw[i] = load_bytes(p + c * bytes);
+				else
+					raw[i] = load_part(p + (c < s->n ? c * bytes : 0),
+							   c < s->n ? (s->n - c) * bytes : 0);
+			}
+			transpose(raw);
+			UNROLL
+			for (int i = 0; i < VR; i++) {
+				if (fp8) {
+					decode(raw[i], &low, &high);
+					at[2 * i][v] = weights(low);
+					at[2 * i + 1][v] = weights(high);
+				} else {
+					at[i][v] = weights(raw[i]);
+				}
+			}
+		}
+}
+
+/* One decoded block of PANEL * VR rows by nt activation rows. */
+INLINE void panel_block(vsum (*t)[PANEL], vw w[16][PANEL], const uint16_t *x, size_t ldx,
+			float scale, int nt, int fp8)
+{
+	vsum a[TOKENS][PANEL];
+
+	UNROLL
+	for (int i = 0; i < nt; i++)
+		UNROLL
+		for (int v = 0; v < PANEL; v++)
+			a[i][v] = sum_zero();
+	UNROLL
+	for (int p = 0; p < 16; p++) {
+		UNROLL
+		for (int i = 0; i < nt; i++) {
+			vx b = block_x(x + (size_t)i * ldx + 8 * p);
+
+			UNROLL
+			for (int v = 0; v < PANEL; v++)
+				a[i][v] = dot(a[i][v], w[p][v], b);
+		}
+	}
+	UNROLL
+	for (int i = 0; i < nt; i++)
+		UNROLL
+		for (int v = 0; v < PANEL; v++)
+			t[i][v] = fp8 ? sum_fold(a[i][v], scale, t[i][v])
+				      : sum_add(t[i][v], a[i][v]);
+}
+
+INLINE void panel_tokens(vsum (*t)[PANEL], const struct span *s, vw panel[CHUNK][16][PANEL],
+			 size_t r, size_t k, size_t blocks, int nt, int fp8)
+{
+	for (size_t b = 0; b < blocks; b++)
+		panel_block(t, panel[b], s->x + r * s->ldx + k + 128 * b, s->ldx,
+			    fp8 ? s->scale[k / 128 + b] : 1.0f, nt, fp8);
+}
+
+/* Activation rows [r0, r1), at most GROUP: weights are decoded once for all of them. */
+INLINE void many_tokens(const struct span *s, size_t r0, size_t r1, int fp8)
+{
+	const uint8_t *row[PANEL * VR];
+	vw panel[CHUNK][16][PANEL];
+	vsum t[GROUP][PANEL];
+	size_t all = (s->n + 127) / 128;
+
+	for (size_t o = 0; o < s->count; o += PANEL * VR) {
+		row_pointers(row, PANEL * VR, s, o);
+		for (size_t r = 0; r < r1 - r0; r++)
+			for (int v = 0; v < PANEL; v++)
+				t[r][v] = sum_zero();
+		for (size_t b = 0; b < all; b += CHUNK) {
+			size_t blocks = b + CHUNK < all ? CHUNK : all - b, r = r0;
+
+			decode_panel(panel, s, row, 128 * b, blocks, fp8);
+			for (; r + TOKENS <= r1; r += TOKENS)
+				panel_tokens(t + (r - r0), s, panel, r, 128 * b, blocks, TOKENS,
+					     fp8);
+			for (; r < r1; r++)
+				panel_tokens(t + (r - r0), s, panel, r, 128 * b, blocks, 1, fp8);
+		}
+		for (size_t r = r0; r < r1; r++)
+			put_rows(s, r, o, t[r - r0], PANEL);
+	}
+}
+
+INLINE void span_product(const struct span *s, int fp8)
+{
+	size_t r = 0;
+
+	while (s->rows - r > FEW) {
+		size_t end = s->rows - r > GROUP ? r + GROUP : s->rows;
+
+		many_tokens(s, r, end, fp8);
+		r = end;
+	}
+	switch (s->rows - r) {
+	case 1:
+		few_tokens(s, r, 1, fp8);
+		break;
+	case 2:
+		few_tokens(s, r, 2, fp8);
+		break;
+	case 3:
+		few_tokens(s, r, 3, fp8);
+		break;
+	case 4:
+		few_tokens(s, r, 4, fp8);
+		break;
+	default:
+		break;
+	}
+}
+
+static __attribute__((noinline)) void span_product_bf16(const struct span *s)
+{
+	span_product(s, 0);
+}
+
+static __attribute__((noinline)) void span_product_fp8(const struct span *s)
+{
+	span_product(s, 1);
+}
+
+static void matmul_simd(float *y, size_t ldy, const struct weight *w, size_t out0, size_t out1,
+			const uint16_t *x, size_t ldx, size_t rows)
+{
+	size_t n = w->n_in, blocks = (n + 127) / 128, bytes = w->type == WEIGHT_FP8 ? 1 : 2;
+	struct span s = {.stride = n * bytes, .n = n, .ldy = ldy, .x = x, .ldx = ldx, .rows = rows};
+
+	for (size_t o = out0; o < out1; o += s.count) {
+		/* FP8 rows are taken up to the next row of scales */
+		s.count = out1 - o;
+		if (w->type == WEIGHT_FP8 && s.count > 128 - o % 128)
+			s.count = 128 - o % 128;
+		s.first = (const uint8_t *)w->data + o * s.stride;
+		s.y = y + (o - out0);
+		if (w->type == WEIGHT_FP8) {
+			s.scale = w->scale + o / 128 * blocks;
+			span_product_fp8(&s);
+		} else {
+			span_product_bf16(&s);
+		}
+	}
+}
+
+static void dot_rows_simd(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys,
+			  size_t n, const uint16_t *x, size_t ldx, size_t rows)
+{
+	struct span s = {.first = (const uint8_t *)key,
+			 .stride = ldk * sizeof(*key),
+			 .count = keys,
+			 .n = n,
+			 .y = y,
+			 .ldy = ldy,
+			 .x = x,
+			 .ldx = ldx,
+			 .rows = rows};
+
+	if (keys)
+		span_product_bf16(&s);
+}
+
+#include "drivers/cpu/matmul_t_simd.h"
+
+static void fill_matmul_table(struct cpu_kernels *k)
+{
+	k->matmul = matmul_simd;
+	k->dot_rows = dot_rows_simd;
+	k->matmul_t = matmul_t_simd;
+	k->dot_rows_t = dot_rows_t_simd;
+}
