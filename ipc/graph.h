@@ -114,7 +114,7 @@ enum access {
 enum access graph_access(enum role role, enum object object);
 
 /*
- * Descriptors that a server finds open, and no others. 0 and 1 are /dev/null, 2 is stderr for scribe and /dev/null else.
+ * Descriptors that a server finds open, and no others. 0 and 1 are /dev/null, 2 is stderr for scribe, survey and loader and /dev/null else.
  */
 enum graph_fd {
 	FD_BELL = 3,  /* client role: eventfd that wakes init */

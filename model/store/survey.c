@@ -1,11 +1,11 @@
 /*
  * Walks the tensors that config.json asks for, in the order of use, and lays out index and resident object; see survey.h. What a layer
- * consists of stands in model/tensors.c, writing the index out in index_write.c.
+ * consists of stands in model/tensors.c, writing the index out in builder.c.
  */
 #include "model/store/survey.h"
 
+#include "model/store/builder.h"
 #include "model/store/config.h"
-#include "model/store/plan.h"
 #include "model/tensors.h"
 #include "runtime/sha256.h"
 
@@ -15,12 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *file_of(const struct plan *p, const struct safetensor *t)
+static const char *file_of(const struct builder *p, const struct safetensor *t)
 {
 	return p->files->file[t->file].name;
 }
 
-static int missing(struct plan *p, const char *name, uint64_t n_out, uint64_t n_in, bool vector)
+static int missing(struct builder *p, const char *name, uint64_t n_out, uint64_t n_in, bool vector)
 {
 	char fused[96];
 	unsigned layer = 0;
@@ -44,7 +44,7 @@ static int missing(struct plan *p, const char *name, uint64_t n_out, uint64_t n_
 			p->source, name, n_out, n_in);
 }
 
-static int wrong_dtype(struct plan *p, const struct safetensor *t, const char *name,
+static int wrong_dtype(struct builder *p, const struct safetensor *t, const char *name,
 		       const char *expected)
 {
 	return err_exit(p->e, STATUS_MODEL, -ENOTSUP, "%s: tensor %s has dtype %s, expected %s",
@@ -52,7 +52,7 @@ static int wrong_dtype(struct plan *p, const struct safetensor *t, const char *n
 }
 
 /* Looks `name` up and compares its shape with [n_out, n_in], or [n_in] for a vector. */
-static int lookup(struct plan *p, const char *name, bool vector, uint64_t n_out, uint64_t n_in,
+static int lookup(struct builder *p, const char *name, bool vector, uint64_t n_out, uint64_t n_in,
 		  struct safetensor **out)
 {
 	const uint64_t want[2] = {vector ? n_in : n_out, n_in};
@@ -74,7 +74,7 @@ static int lookup(struct plan *p, const char *name, bool vector, uint64_t n_out,
 }
 
 /* The scales of an FP8 matrix, in F32, one per block of 128 x 128. */
-static int find_scale(struct plan *p, const char *name, uint32_t n_out, uint32_t n_in,
+static int find_scale(struct builder *p, const char *name, uint32_t n_out, uint32_t n_in,
 		      struct safetensor **scale)
 {
 	char scale_name[160];
@@ -88,7 +88,7 @@ static int find_scale(struct plan *p, const char *name, uint32_t n_out, uint32_t
 }
 
 /* A matrix in FP8 with scales, or in BF16 without; *scale is NULL for BF16. */
-static int find_matrix(struct plan *p, const char *name, uint32_t n_out, uint32_t n_in,
+static int find_matrix(struct builder *p, const char *name, uint32_t n_out, uint32_t n_in,
 		       struct safetensor **t, struct safetensor **scale)
 {
 	char scale_name[160];
@@ -114,7 +114,7 @@ static int find_matrix(struct plan *p, const char *name, uint32_t n_out, uint32_
 	return 0;
 }
 
-static int add_matrix(struct plan *p, const char *name, const struct tensor_spec *spec,
+static int add_matrix(struct builder *p, const char *name, const struct tensor_spec *spec,
 		      struct index_tensor *to)
 {
 	struct safetensor *t;
@@ -128,13 +128,13 @@ static int add_matrix(struct plan *p, const char *name, const struct tensor_spec
 	to->n_out = spec->n_out;
 	to->n_in = spec->n_in;
 	to->type = scale ? INDEX_FP8 : INDEX_BF16;
-	rc = plan_load(p, t, to->type, false, &to->off);
+	rc = builder_load(p, t, to->type, false, &to->off);
 	if (!rc && scale)
-		rc = plan_load(p, scale, INDEX_F32, false, &to->scale_off);
+		rc = builder_load(p, scale, INDEX_F32, false, &to->scale_off);
 	return rc;
 }
 
-static int add_vector(struct plan *p, const char *name, const struct tensor_spec *spec,
+static int add_vector(struct builder *p, const char *name, const struct tensor_spec *spec,
 		      struct index_tensor *to)
 {
 	struct safetensor *t;
@@ -149,17 +149,17 @@ static int add_vector(struct plan *p, const char *name, const struct tensor_spec
 	to->n_out = 1;
 	to->n_in = spec->n_in;
 	to->type = INDEX_F32;
-	return plan_load(p, t, widen ? INDEX_BF16 : INDEX_F32, widen, &to->off);
+	return builder_load(p, t, widen ? INDEX_BF16 : INDEX_F32, widen, &to->off);
 }
 
-static int add_tensor(struct plan *p, const char *name, const struct tensor_spec *spec,
+static int add_tensor(struct builder *p, const char *name, const struct tensor_spec *spec,
 		      struct index_tensor *to)
 {
 	return spec->kind == TENSOR_VECTOR ? add_vector(p, name, spec, to)
 					   : add_matrix(p, name, spec, to);
 }
 
-static int add_expert(struct plan *p, uint32_t layer, uint32_t expert, struct index_expert *to)
+static int add_expert(struct builder *p, uint32_t layer, uint32_t expert, struct index_expert *to)
 {
 	char name[128];
 
@@ -188,14 +188,14 @@ static int add_expert(struct plan *p, uint32_t layer, uint32_t expert, struct in
 		to->part[part].file = t->file;
 		to->part[part].off = t->off;
 		if (scale)
-			rc = plan_load(p, scale, INDEX_F32, false, &to->part[part].scale_off);
+			rc = builder_load(p, scale, INDEX_F32, false, &to->part[part].scale_off);
 		if (rc)
 			return rc;
 	}
 	return 0;
 }
 
-static int add_layer(struct plan *p, uint32_t layer)
+static int add_layer(struct builder *p, uint32_t layer)
 {
 	struct index_layer *to = &p->layers[layer];
 	struct tensor_spec spec;
@@ -215,14 +215,14 @@ static int add_layer(struct plan *p, uint32_t layer)
 
 		rc = add_expert(p, layer, i, &expert);
 		if (!rc)
-			rc = plan_expert(p, &expert);
+			rc = builder_expert(p, &expert);
 	}
-	plan_sort_loads(p);
+	builder_sort_loads(p);
 	to->ready_after = p->load_bytes;
 	return rc;
 }
 
-static int add_ends(struct plan *p)
+static int add_ends(struct builder *p)
 {
 	const struct model_config *c = &p->config;
 	const struct tensor_spec norm = {.kind = TENSOR_VECTOR, .n_out = 1, .n_in = c->hidden_size};
@@ -233,19 +233,19 @@ static int add_ends(struct plan *p)
 
 	if (rc)
 		return rc;
-	plan_sort_loads(p);
+	builder_sort_loads(p);
 	if (!c->tie_word_embeddings)
 		return add_tensor(p, "lm_head.weight", &head, &p->head);
 	p->head = p->embed;
 	if (ignored) {
 		ignored->used = true;
-		plan_warn(p, "lm_head.weight is not used: tie_word_embeddings is true");
+		builder_warn(p, "lm_head.weight is not used: tie_word_embeddings is true");
 	}
 	return 0;
 }
 
 /* Layers in the order of a pass, MTP's last; only MTP layers whose tensors are there (specification 1.1, 2.2). */
-static int add_all(struct plan *p)
+static int add_all(struct builder *p)
 {
 	struct model_config *c = &p->config;
 	const struct tensor_spec embed = {
@@ -257,7 +257,7 @@ static int add_all(struct plan *p)
 		rc = add_layer(p, l);
 	if (!rc)
 		rc = add_ends(p);
-	plan_sort_loads(p);
+	builder_sort_loads(p);
 	for (; !rc && l < config_layers(c); l++)
 		rc = add_layer(p, l);
 	return rc;
@@ -282,7 +282,7 @@ static int64_t layer_number(const struct safetensor *t, const char **rest, size_
 	return n;
 }
 
-static void find_mtp(struct plan *p)
+static void find_mtp(struct builder *p)
 {
 	struct model_config *c = &p->config;
 	uint32_t found = 0;
@@ -299,10 +299,11 @@ static void find_mtp(struct plan *p)
 	while (found < c->num_nextn_predict_layers && there[c->num_hidden_layers + found])
 		found++;
 	if (found < c->num_nextn_predict_layers)
-		plan_warn(p,
-			  "config.json announces %u MTP layers, the checkpoint has tensors of %u: "
-			  "MTP is %s",
-			  c->num_nextn_predict_layers, found, found ? "cut" : "absent");
+		builder_warn(
+			p,
+			"config.json announces %u MTP layers, the checkpoint has tensors of %u: "
+			"MTP is %s",
+			c->num_nextn_predict_layers, found, found ? "cut" : "absent");
 	c->num_nextn_predict_layers = found;
 }
 
@@ -315,7 +316,7 @@ static bool equals(const char *s, size_t len, const char *want)
  * Tensors that nothing asked for. Known to be without effect: MTP's copies of embedding and head, old files' RoPE tables, and layers beyond those
  * of the config, which get a warning. Anything else means that the config does not describe these weights.
  */
-static int check_rest(struct plan *p)
+static int check_rest(struct builder *p)
 {
 	const struct model_config *c = &p->config;
 	uint64_t beyond = 0;
@@ -344,12 +345,13 @@ static int check_rest(struct plan *p)
 			file_of(p, t), err_name(name, t->name, t->name_len));
 	}
 	if (beyond)
-		plan_warn(p, "%" PRIu64 " tensors of layers beyond the last are ignored", beyond);
+		builder_warn(p, "%" PRIu64 " tensors of layers beyond the last are ignored",
+			     beyond);
 	return 0;
 }
 
 /* Reads a whole small file; *text is malloc'ed, NULL if there is no such file. */
-static int read_text(struct plan *p, const char *name, uint64_t max, char **text, size_t *len)
+static int read_text(struct builder *p, const char *name, uint64_t max, char **text, size_t *len)
 {
 	int file = store_files_find(p->files, name, strlen(name));
 	uint64_t bytes;
@@ -368,11 +370,11 @@ static int read_text(struct plan *p, const char *name, uint64_t max, char **text
 		return err_exit(p->e, STATUS_MEMORY, -ENOMEM, "%s: no memory for %" PRIu64 " bytes",
 				name, bytes);
 	*len = bytes;
-	return store_read(p->files, (uint32_t)file, 0, *text, bytes, p->bounce, PLAN_BOUNCE_BYTES,
-			  p->e);
+	return store_read(p->files, (uint32_t)file, 0, *text, bytes, p->bounce,
+			  BUILDER_BOUNCE_BYTES, p->e);
 }
 
-static int read_config(struct plan *p)
+static int read_config(struct builder *p)
 {
 	char *config = NULL;
 	char *generation = NULL;
@@ -386,14 +388,15 @@ static int read_config(struct plan *p)
 	if (!rc)
 		rc = config_parse(config, config_len, generation, generation_len, &p->config, p->e);
 	if (!rc && !p->config.n_eos)
-		plan_warn(p, "neither config.json nor generation_config.json names an end token");
+		builder_warn(p,
+			     "neither config.json nor generation_config.json names an end token");
 	free(config);
 	free(generation);
 	return rc;
 }
 
 /* Names the model: everything that decides what a token will be, but for the weights' own bytes. */
-static void hash_model(struct plan *p)
+static void hash_model(struct builder *p)
 {
 	struct sha256 s;
 
@@ -413,7 +416,7 @@ static void hash_model(struct plan *p)
 	sha256_final(&s, p->model_hash);
 }
 
-static void count_parameters(struct plan *p)
+static void count_parameters(struct builder *p)
 {
 	static const char suffix[] = "_scale_inv";
 	const size_t n = sizeof(suffix) - 1;
@@ -432,17 +435,17 @@ static void count_parameters(struct plan *p)
 
 int survey(const struct store_files *f, void *out, size_t cap, size_t *used, struct err *e)
 {
-	struct plan p;
-	int rc = plan_init(&p, f, e);
+	struct builder p;
+	int rc = builder_init(&p, f, e);
 
 	*used = 0;
 	if (!rc)
 		rc = read_config(&p);
 	if (!rc)
-		rc = tensor_table_read(&p.table, f, p.bounce, PLAN_BOUNCE_BYTES, e);
+		rc = tensor_table_read(&p.table, f, p.bounce, BUILDER_BOUNCE_BYTES, e);
 	if (!rc) {
 		find_mtp(&p);
-		rc = plan_layers(&p, config_layers(&p.config));
+		rc = builder_layers(&p, config_layers(&p.config));
 	}
 	if (!rc)
 		rc = add_all(&p);
@@ -451,8 +454,8 @@ int survey(const struct store_files *f, void *out, size_t cap, size_t *used, str
 	if (!rc) {
 		hash_model(&p);
 		count_parameters(&p);
-		rc = plan_write(&p, out, cap, used);
+		rc = builder_write(&p, out, cap, used);
 	}
-	plan_fini(&p);
+	builder_fini(&p);
 	return rc;
 }

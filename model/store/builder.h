@@ -2,21 +2,21 @@
  * What the survey has decided so far: the layout of the resident object, the list of reads, the experts' extents. Arrays grow while the
  * layers are walked and are written out as one index at the end. Private to the survey.
  */
-#ifndef MODEL_STORE_PLAN_H
-#define MODEL_STORE_PLAN_H
+#ifndef MODEL_STORE_BUILDER_H
+#define MODEL_STORE_BUILDER_H
 
 #include "model/index.h"
 #include "model/store/files.h"
 #include "model/store/table.h"
 
 enum {
-	PLAN_BOUNCE_BYTES = 1 << 20
+	BUILDER_BOUNCE_BYTES = 1 << 20
 };
 
-struct plan {
+struct builder {
 	const struct store_files *files;
 	const char *source; /* for messages about missing tensors: the file that should name them */
-	void *bounce;       /* PLAN_BOUNCE_BYTES, for store_read */
+	void *bounce;       /* BUILDER_BOUNCE_BYTES, for store_read */
 	struct tensor_table table;
 	struct model_config config;
 	struct index_tensor embed, norm, head;
@@ -37,26 +37,26 @@ struct plan {
 	struct err *e;
 };
 
-MUST_CHECK int plan_init(struct plan *p, const struct store_files *f, struct err *e);
-void plan_fini(struct plan *p);
+MUST_CHECK int builder_init(struct builder *p, const struct store_files *f, struct err *e);
+void builder_fini(struct builder *p);
 
 /* Room for `layers` zeroed layers. */
-MUST_CHECK int plan_layers(struct plan *p, uint32_t layers);
+MUST_CHECK int builder_layers(struct builder *p, uint32_t layers);
 
 /* Gives tensor t a place in the resident object, *off, and a read in the list. `stored` is an enum index_type. */
-MUST_CHECK int plan_load(struct plan *p, const struct safetensor *t, uint32_t stored, bool widen,
-			 uint64_t *off);
+MUST_CHECK int builder_load(struct builder *p, const struct safetensor *t, uint32_t stored,
+			    bool widen, uint64_t *off);
 
 /* Appends an expert. */
-MUST_CHECK int plan_expert(struct plan *p, const struct index_expert *expert);
+MUST_CHECK int builder_expert(struct builder *p, const struct index_expert *expert);
 
 /* Puts the reads planned since the last call in the order of the drive; called at the end of each layer. */
-void plan_sort_loads(struct plan *p);
+void builder_sort_loads(struct builder *p);
 
 /* Adds a line for the user; what does not fit is cut. */
-void plan_warn(struct plan *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void builder_warn(struct builder *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Writes the index; see survey(). */
-MUST_CHECK int plan_write(struct plan *p, void *out, size_t cap, size_t *used);
+MUST_CHECK int builder_write(struct builder *p, void *out, size_t cap, size_t *used);
 
 #endif

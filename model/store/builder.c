@@ -1,7 +1,7 @@
 /*
- * The growing arrays of a survey and the writing of the index; see plan.h.
+ * The growing arrays of a survey and the writing of the index; see builder.h.
  */
-#include "model/store/plan.h"
+#include "model/store/builder.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -20,7 +20,7 @@ static uint64_t round_up(uint64_t x, uint64_t to)
 	return (x + to - 1) & ~(to - 1);
 }
 
-int plan_init(struct plan *p, const struct store_files *f, struct err *e)
+int builder_init(struct builder *p, const struct store_files *f, struct err *e)
 {
 	static const char index_name[] = "model.safetensors.index.json";
 
@@ -30,14 +30,14 @@ int plan_init(struct plan *p, const struct store_files *f, struct err *e)
 	p->source = store_files_find(f, index_name, strlen(index_name)) < 0 ? "model.safetensors"
 									    : index_name;
 	p->resident = sizeof(struct resident_header);
-	p->bounce = aligned_alloc(DRIVE_ALIGN, PLAN_BOUNCE_BYTES);
+	p->bounce = aligned_alloc(DRIVE_ALIGN, BUILDER_BOUNCE_BYTES);
 	if (!p->bounce)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM,
 				"no memory for reading the model's headers");
 	return 0;
 }
 
-void plan_fini(struct plan *p)
+void builder_fini(struct builder *p)
 {
 	tensor_table_free(&p->table);
 	free(p->bounce);
@@ -47,12 +47,12 @@ void plan_fini(struct plan *p)
 	free(p->names);
 }
 
-static int no_memory(struct plan *p)
+static int no_memory(struct builder *p)
 {
 	return err_exit(p->e, STATUS_MEMORY, -ENOMEM, "no memory for the model's index");
 }
 
-int plan_layers(struct plan *p, uint32_t layers)
+int builder_layers(struct builder *p, uint32_t layers)
 {
 	p->layers = calloc(layers, sizeof(p->layers[0]));
 	return p->layers ? 0 : no_memory(p);
@@ -71,7 +71,7 @@ static void *grown(void *array, size_t n, size_t *max, size_t size)
 	return array;
 }
 
-static int add_name(struct plan *p, const struct safetensor *t, uint32_t *name)
+static int add_name(struct builder *p, const struct safetensor *t, uint32_t *name)
 {
 	if (p->names_len + t->name_len + 1 > p->names_max) {
 		size_t more = 2 * (p->names_len + t->name_len + 1) + 65536;
@@ -89,8 +89,8 @@ static int add_name(struct plan *p, const struct safetensor *t, uint32_t *name)
 	return 0;
 }
 
-int plan_load(struct plan *p, const struct safetensor *t, uint32_t stored, bool widen,
-	      uint64_t *off)
+int builder_load(struct builder *p, const struct safetensor *t, uint32_t stored, bool widen,
+		 uint64_t *off)
 {
 	struct index_load *loads = grown(p->loads, p->n_loads, &p->loads_max, sizeof(loads[0]));
 	struct index_load *load;
@@ -117,7 +117,7 @@ int plan_load(struct plan *p, const struct safetensor *t, uint32_t stored, bool 
 	return 0;
 }
 
-int plan_expert(struct plan *p, const struct index_expert *expert)
+int builder_expert(struct builder *p, const struct index_expert *expert)
 {
 	size_t max = p->experts_max;
 	struct index_expert *experts = grown(p->experts, p->n_experts, &max, sizeof(experts[0]));
@@ -140,13 +140,13 @@ static int compare_loads(const void *a, const void *b)
 	return x->file_off < y->file_off ? -1 : x->file_off > y->file_off;
 }
 
-void plan_sort_loads(struct plan *p)
+void builder_sort_loads(struct builder *p)
 {
 	qsort(p->loads + p->sorted, p->n_loads - p->sorted, sizeof(p->loads[0]), compare_loads);
 	p->sorted = p->n_loads;
 }
 
-void plan_warn(struct plan *p, const char *format, ...)
+void builder_warn(struct builder *p, const char *format, ...)
 {
 	size_t used = strlen(p->warnings);
 	size_t room = sizeof(p->warnings) - used;
@@ -174,7 +174,7 @@ static void copy_span(struct index *ix, struct index_span span, const void *from
 		memcpy((char *)ix + span.off, from, span.count * size);
 }
 
-int plan_write(struct plan *p, void *out, size_t cap, size_t *used)
+int builder_write(struct builder *p, void *out, size_t cap, size_t *used)
 {
 	struct index *ix = out;
 	uint64_t end = sizeof(*ix);
