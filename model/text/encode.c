@@ -12,13 +12,14 @@
 #include <string.h>
 
 enum {
-	SHORT_PIECE = 48,   /* bytes; scanning loses to the tree from about 60 on */
-	FANOUT_SHIFT = 4,   /* of the tree: 16 ranks are one cache line */
-	LEVELS_MAX = 8,     /* 16^8 positions */
+	SHORT_PIECE = 48, /* bytes; scanning loses to the tree from about 60 on */
+	FANOUT_SHIFT = 4, /* of the tree: 16 ranks are one cache line */
+	LEVELS_MAX = 8,   /* 16^8 positions */
 };
 
 #define RANK_NONE UINT32_MAX
-#define TAIL      0x80000000u /* in id[]: the last byte of a longer token, with the distance to its first */
+#define TAIL                                                                                       \
+	0x80000000u /* in id[]: the last byte of a longer token, with the distance to its first */
 
 struct encoder {
 	struct tokenizer *t;
@@ -71,8 +72,7 @@ static void encode_short(struct encoder *en, const uint8_t *s, size_t len)
 		n--;
 		memmove(&id[best + 1], &id[best + 2], (n - best - 1) * sizeof(id[0]));
 		if (best + 1 < n) {
-			memmove(&pair[best + 1], &pair[best + 2],
-				(n - best - 2) * sizeof(pair[0]));
+			memmove(&pair[best + 1], &pair[best + 2], (n - best - 2) * sizeof(pair[0]));
 			pair[best] = merge_find(en->t, id[best], id[best + 1]);
 		}
 		if (best > 0)
@@ -87,9 +87,12 @@ static void encode_short(struct encoder *en, const uint8_t *s, size_t len)
 struct piece {
 	const struct tokenizer *t;
 	size_t n;
-	uint32_t *id;   /* [n] at a token's first byte: its id; at its last, if another: TAIL | distance */
-	uint32_t *rank; /* [n] at a token's first byte: of its pair with the next one; else RANK_NONE */
-	uint32_t *low[LEVELS_MAX]; /* [n >> 4 * (level + 1), rounded up] position of the lowest rank, leftmost */
+	uint32_t *
+		id; /* [n] at a token's first byte: its id; at its last, if another: TAIL | distance */
+	uint32_t *
+		rank; /* [n] at a token's first byte: of its pair with the next one; else RANK_NONE */
+	uint32_t *low
+		[LEVELS_MAX]; /* [n >> 4 * (level + 1), rounded up] position of the lowest rank, leftmost */
 	unsigned levels;
 };
 
@@ -205,10 +208,11 @@ static int encode_piece(struct encoder *en, const char *s, size_t len)
 	else if (len <= en->t->piece_max)
 		encode_long(en, bytes, len);
 	else
-		return err_set(en->e, -E2BIG,
-			       "text: a run of %zu bytes that no pattern splits is longer than the %zu "
-			       "there is memory for",
-			       len, en->t->piece_max);
+		return err_set(
+			en->e, -E2BIG,
+			"text: a run of %zu bytes that no pattern splits is longer than the %zu "
+			"there is memory for",
+			len, en->t->piece_max);
 	return 0;
 }
 
@@ -231,9 +235,9 @@ static int encode_split(struct encoder *en, uint32_t k, const char *s, size_t le
 		if (rc <= 0)
 			break;
 		if (start == end && after_match && start == done) {
-			from = start + (start < len ? utf8_sequence((const uint8_t *)s + start,
-								    len - start)
-						    : 1);
+			from = start +
+			       (start < len ? utf8_sequence((const uint8_t *)s + start, len - start)
+					    : 1);
 			after_match = false;
 			continue;
 		}
@@ -310,8 +314,8 @@ static int encode_added(struct encoder *en, unsigned group, const char *s, size_
 	return encode_added(en, group + 1, s + done, len - done);
 }
 
-ssize_t tokenizer_encode(struct tokenizer *t, const char *text, size_t len,
-			 enum encode_flags flags, uint32_t *ids, size_t cap, struct err *e)
+ssize_t tokenizer_encode(struct tokenizer *t, const char *text, size_t len, enum encode_flags flags,
+			 uint32_t *ids, size_t cap, struct err *e)
 {
 	struct encoder en = {.t = t, .ids = ids, .cap = cap, .e = e};
 	size_t valid = utf8_valid_prefix((const uint8_t *)text, len);

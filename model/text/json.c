@@ -137,8 +137,8 @@ int json_read(yyjson_doc **out, const char *text, size_t len, enum json_flags fl
 		return rc;
 	/* yyjson takes a writable pointer but writes only with READ_INSITU, which is not asked for. */
 	memcpy(&copy, &text, sizeof(copy));
-	doc = yyjson_read_opts(copy, len,
-			       flags & JSON_RAW_NUMBERS ? YYJSON_READ_NUMBER_AS_RAW : 0, alc, &bad);
+	doc = yyjson_read_opts(copy, len, flags & JSON_RAW_NUMBERS ? YYJSON_READ_NUMBER_AS_RAW : 0,
+			       alc, &bad);
 	if (!doc)
 		return bad.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION
 			       ? err_set(e, -ENOMEM, "no memory to read %zu bytes of JSON", len)

@@ -12,11 +12,14 @@
 #include <stddef.h>
 #include <yyjson.h>
 
-enum { JSON_DEPTH_MAX = 64 };
+enum {
+	JSON_DEPTH_MAX = 64
+};
 
 enum json_flags {
 	JSON_PLAIN = 0,
-	JSON_RAW_NUMBERS = 1, /* numbers are raw text (yyjson_is_raw), so that they can be printed again */
+	JSON_RAW_NUMBERS =
+		1, /* numbers are raw text (yyjson_is_raw), so that they can be printed again */
 };
 
 /*

@@ -11,18 +11,20 @@
 #include <string.h>
 
 enum {
-	HEAP_LIMIT_KIB = 1024,     /* backtracking; published patterns stay below 20 */
-	STEPS_MIN = 1000000,       /* steps from one starting point */
-	STEPS_PER_BYTE = 8,        /* \s*[\r\n]+ walks back over a run of blanks once */
-	PATTERN_SHARE = 4,         /* a rewritten pattern may take this part of the scratch memory */
+	HEAP_LIMIT_KIB = 1024, /* backtracking; published patterns stay below 20 */
+	STEPS_MIN = 1000000,   /* steps from one starting point */
+	STEPS_PER_BYTE = 8,    /* \s*[\r\n]+ walks back over a run of blanks once */
+	PATTERN_SHARE = 4,     /* a rewritten pattern may take this part of the scratch memory */
 };
 
 /* Oniguruma's \s. The same text serves inside and outside of a class. */
 #define SPACES                                                                                     \
-	"\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+	"\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{"     \
+	"202f}\\x{205f}\\x{3000}"
 /* What is left of Unicode without them. */
 #define NOT_SPACES                                                                                 \
-	"\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
+	"\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{" \
+	"1fff}\\x{200b}-\\x{2027}"                                                                 \
 	"\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
 
 static void *scratch_malloc(size_t size, void *data)
@@ -200,10 +202,11 @@ int pattern_find(const struct tokenizer *t, uint32_t k, const char *s, size_t le
 	if (rc == PCRE2_ERROR_NOMATCH)
 		return 0;
 	if (rc < 0)
-		return err_exit(e, STATUS_MODEL, -ELOOP,
-				"tokenizer.json: the pattern of Split %u exceeds the %s limit on a text of "
-				"%zu bytes",
-				k + 1, rc == PCRE2_ERROR_MATCHLIMIT ? "step" : "memory", len);
+		return err_exit(
+			e, STATUS_MODEL, -ELOOP,
+			"tokenizer.json: the pattern of Split %u exceeds the %s limit on a text of "
+			"%zu bytes",
+			k + 1, rc == PCRE2_ERROR_MATCHLIMIT ? "step" : "memory", len);
 	*start = range[0];
 	*end = range[1];
 	if (*start < from || *end < *start)

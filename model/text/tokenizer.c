@@ -140,8 +140,8 @@ int tokenizer_open(struct tokenizer *t, const void *blob, size_t len, void *scra
 	if (rc)
 		return rc;
 	if (scratch_len < tokenizer_scratch_bytes(0))
-		return err_exit(e, STATUS_MEMORY, -ENOMEM, "tokenizer: %zu bytes of scratch memory are too few",
-				scratch_len);
+		return err_exit(e, STATUS_MEMORY, -ENOMEM,
+				"tokenizer: %zu bytes of scratch memory are too few", scratch_len);
 	t->blob = b;
 	t->token_off = (const void *)(base + b->token_off.off);
 	t->flags = base + b->flags.off;
@@ -187,13 +187,22 @@ bool tokenizer_is_special(const struct tokenizer *t, uint32_t id)
 	return id < t->n_ids && (t->flags[id] & TOKEN_SPECIAL);
 }
 
-uint32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len)
+uint32_t tokenizer_find_added(const struct tokenizer *t, const char *text, size_t len)
 {
 	for (size_t k = 0; k < 2; k++)
 		for (uint32_t i = 0; i < t->n_added[k]; i++)
 			if (t->added[k][i].text.count == len &&
 			    memcmp(t->text + t->added[k][i].text.off, text, len) == 0)
 				return t->added[k][i].id;
+	return TOKENIZER_NONE;
+}
+
+uint32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len)
+{
+	uint32_t added = tokenizer_find_added(t, text, len);
+
+	if (added != TOKENIZER_NONE)
+		return added;
 	for (uint32_t id = 0; id < t->n_ids; id++)
 		if (token_len(t, id) == len && tokenizer_has(t, id) &&
 		    memcmp(t->text + t->token_off[id], text, len) == 0)

@@ -26,11 +26,13 @@ struct tokenizer_merge;
 struct tokenizer_added;
 
 enum {
-	TOKENIZER_SPLITS_MAX = 16,         /* Split pre-tokenizers in a row; published files have 3 to 6 */
-	TOKENIZER_IDS_MAX = 1 << 24,       /* ids are below this; the largest published vocabulary has 2^18 */
-	TOKENIZER_JSON_MAX = 64 << 20,     /* bytes of a tokenizer.json (api.md) */
-	TOKENIZER_PATTERN_MAX = 64 << 10,  /* bytes of one pattern; V2's longest has 1,100 */
-	TOKENIZER_PCRE2_BYTES = 4 << 20,   /* scratch for compiled patterns and the matcher's backtracking */
+	TOKENIZER_SPLITS_MAX = 16, /* Split pre-tokenizers in a row; published files have 3 to 6 */
+	TOKENIZER_IDS_MAX =
+		1 << 24, /* ids are below this; the largest published vocabulary has 2^18 */
+	TOKENIZER_JSON_MAX = 64 << 20,    /* bytes of a tokenizer.json (api.md) */
+	TOKENIZER_PATTERN_MAX = 64 << 10, /* bytes of one pattern; V2's longest has 1,100 */
+	TOKENIZER_PCRE2_BYTES =
+		4 << 20, /* scratch for compiled patterns and the matcher's backtracking */
 };
 
 #define TOKENIZER_NONE UINT32_MAX /* no such id */
@@ -40,19 +42,19 @@ struct tokenizer {
 	const uint32_t *token_off; /* [n_ids + 1] into text: the bytes of a token, decoded */
 	const uint8_t *flags;      /* [n_ids] */
 	const uint8_t *text;
-	const struct tokenizer_merge *merges; /* open addressing, merge_mask + 1 slots */
+	const struct tokenizer_merge *merges;   /* open addressing, merge_mask + 1 slots */
 	const struct tokenizer_added *added[2]; /* sorted by text; [0] is matched before [1] */
 	uint32_t n_added[2];
-	uint32_t n_ids;      /* ids are below this; not every one has a token */
+	uint32_t n_ids; /* ids are below this; not every one has a token */
 	uint32_t merge_mask;
-	uint32_t token_max;  /* bytes of the longest token */
+	uint32_t token_max; /* bytes of the longest token */
 	uint32_t n_splits;
 	void *split[TOKENIZER_SPLITS_MAX]; /* pcre2_code, in scratch */
 	void *match_data, *match_context, *general_context;
 	uint8_t *scratch; /* bump allocator for PCRE2: scratch_used of scratch_size bytes */
 	size_t scratch_used, scratch_size;
-	uint32_t *work; /* BPE of a long piece */
-	size_t piece_max; /* bytes that work is enough for */
+	uint32_t *work;              /* BPE of a long piece */
+	size_t piece_max;            /* bytes that work is enough for */
 	uint8_t added_first[2][256]; /* whether an added token begins with this byte */
 };
 
@@ -78,7 +80,8 @@ MUST_CHECK int tokenizer_open(struct tokenizer *t, const void *blob, size_t len,
 			      size_t scratch_len, struct err *e);
 
 enum encode_flags {
-	ENCODE_PLAIN = 0,   /* added tokens in the text are just text: whatever comes in a chat message */
+	ENCODE_PLAIN =
+		0, /* added tokens in the text are just text: whatever comes in a chat message */
 	ENCODE_MARKERS = 1, /* added tokens in the text become their ids, as in the library */
 };
 
@@ -93,6 +96,9 @@ MUST_CHECK ssize_t tokenizer_encode(struct tokenizer *t, const char *text, size_
 
 /* The id of the token whose text is exactly these bytes: added tokens first (fast), then the vocabulary (a scan). */
 uint32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len);
+
+/* The same among the added tokens alone: what the text may be a marker of. */
+uint32_t tokenizer_find_added(const struct tokenizer *t, const char *text, size_t len);
 
 /* The bytes that an id decodes to, borrowed from the blob; NULL and *len 0 for an id without a token. */
 const uint8_t *tokenizer_token_bytes(const struct tokenizer *t, uint32_t id, size_t *len);

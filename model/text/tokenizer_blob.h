@@ -40,16 +40,20 @@ struct tokenizer_blob {
 	uint32_t token_max;
 	struct tokenizer_span token_off; /* uint32_t [n_ids + 1], into text */
 	struct tokenizer_span flags;     /* uint8_t [n_ids] */
-	struct tokenizer_span text;      /* uint8_t: decoded tokens in order of id, then the texts of added tokens and patterns */
-	struct tokenizer_span merges;    /* struct tokenizer_merge, a power of two of them, at most half of them used */
-	struct tokenizer_span added[2];  /* struct tokenizer_added by text; [0] normalized false, matched first; [1] true */
+	struct tokenizer_span
+		text; /* uint8_t: decoded tokens in order of id, then the texts of added tokens and patterns */
+	struct tokenizer_span
+		merges; /* struct tokenizer_merge, a power of two of them, at most half of them used */
+	struct tokenizer_span added
+		[2]; /* struct tokenizer_added by text; [0] normalized false, matched first; [1] true */
 	struct tokenizer_span split[TOKENIZER_SPLITS_MAX]; /* patterns, into text */
 	uint32_t n_splits;
 	uint32_t zero;
 	uint32_t byte_id[256]; /* where BPE starts */
 };
 
-_Static_assert(sizeof(struct tokenizer_blob) % 8 == 0, "arrays behind the header keep their alignment");
+_Static_assert(sizeof(struct tokenizer_blob) % 8 == 0,
+	       "arrays behind the header keep their alignment");
 
 /* The table's hash. Pairs of neighbouring ids are common, so both are spread by odd constants. */
 static inline uint32_t tokenizer_pair_hash(uint32_t left, uint32_t right)

@@ -24,14 +24,16 @@ struct compiler {
 	struct err *e;
 	yyjson_val *vocab, *merges, *added; /* parts of the document */
 	yyjson_val *split[TOKENIZER_SPLITS_MAX];
-	const char *split_literal[TOKENIZER_SPLITS_MAX]; /* a pattern that stands for another pre-tokenizer */
+	const char *split_literal
+		[TOKENIZER_SPLITS_MAX]; /* a pattern that stands for another pre-tokenizer */
 	uint32_t n_splits;
-	uint32_t vocab_size;    /* config.json's */
-	uint32_t n_ids;         /* highest id + 1 */
-	struct token *token;    /* [n_ids] */
-	uint32_t *by_text;      /* open addressing: id + 1 by the vocabulary's text, 0: empty */
+	uint32_t vocab_size; /* config.json's */
+	uint32_t n_ids;      /* highest id + 1 */
+	struct token *token; /* [n_ids] */
+	uint32_t *by_text;   /* open addressing: id + 1 by the vocabulary's text, 0: empty */
 	size_t by_text_mask;
-	int16_t byte_of[0x144]; /* the byte that a code point of the byte alphabet stands for, or -1 */
+	int16_t byte_of
+		[0x144]; /* the byte that a code point of the byte alphabet stands for, or -1 */
 	uint32_t n_merges;
 	uint32_t n_added[2];
 };
@@ -206,8 +208,8 @@ static int check_split(struct compiler *c, yyjson_val *split)
 	if (!yyjson_is_str(pattern))
 		return refuse(c, "Split without a Regex pattern is not supported");
 	if (yyjson_get_len(pattern) > TOKENIZER_PATTERN_MAX)
-		return refuse(c, "the pattern of Split %u is longer than %d bytes",
-			      c->n_splits + 1, TOKENIZER_PATTERN_MAX);
+		return refuse(c, "the pattern of Split %u is longer than %d bytes", c->n_splits + 1,
+			      TOKENIZER_PATTERN_MAX);
 	c->split[c->n_splits++] = pattern;
 	return 0;
 }
@@ -318,8 +320,7 @@ static int count_ids(struct compiler *c)
 
 		if (!yyjson_is_str(text) || yyjson_get_len(text) == 0)
 			return refuse(c, "an added token has no content");
-		rc = read_id(c, json_get(v, "id"), yyjson_get_str(text), yyjson_get_len(text),
-			     &id);
+		rc = read_id(c, json_get(v, "id"), yyjson_get_str(text), yyjson_get_len(text), &id);
 		if (rc)
 			return rc;
 		c->n_ids = id >= c->n_ids ? id + 1 : c->n_ids;
@@ -332,8 +333,7 @@ static int two_tokens(struct compiler *c, uint32_t id, const char *text, size_t 
 	char one[204], two[204];
 
 	return refuse(c, "id %u belongs to two tokens, \"%.60s\" and \"%.60s\"", id,
-		      err_name(one, c->token[id].text, c->token[id].len),
-		      err_name(two, text, len));
+		      err_name(one, c->token[id].text, c->token[id].len), err_name(two, text, len));
 }
 
 static int read_vocab(struct compiler *c)
@@ -475,8 +475,8 @@ static int add_merge(struct compiler *c, yyjson_val *v, uint32_t rank,
 	for (size_t k = 0; k < 2; k++) {
 		id[k] = vocab_find(c, side[k], len[k]);
 		if (id[k] == TOKENIZER_NONE)
-			return refuse(c, "merge %u has \"%s\", which is not in the vocabulary", rank,
-				      err_name(name, side[k], len[k]));
+			return refuse(c, "merge %u has \"%s\", which is not in the vocabulary",
+				      rank, err_name(name, side[k], len[k]));
 	}
 	if (len[0] + len[1] > joined_cap)
 		return refuse(c, "merge %u makes a token that is not in the vocabulary", rank);
@@ -570,8 +570,8 @@ static int write_bytes(struct compiler *c, struct tokenizer_blob *b, const uint3
 	}
 	for (uint32_t i = 0; i < 256; i++)
 		if (b->byte_id[i] == TOKENIZER_NONE)
-			return refuse(c, "byte 0x%02x has no token in the vocabulary: not byte-level",
-				      i);
+			return refuse(
+				c, "byte 0x%02x has no token in the vocabulary: not byte-level", i);
 	return 0;
 }
 
@@ -612,8 +612,7 @@ static int write_blob(struct compiler *c, struct tokenizer_blob *b, uint8_t *bas
 
 	for (uint32_t id = 0; id < c->n_ids; id++) {
 		const struct token *t = &c->token[id];
-		uint32_t len =
-			(uint32_t)decode_token(c, t->text, t->len, text + at, &in_alphabet);
+		uint32_t len = (uint32_t)decode_token(c, t->text, t->len, text + at, &in_alphabet);
 
 		token_off[id] = at;
 		flags[id] = t->flags;
