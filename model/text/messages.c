@@ -198,8 +198,6 @@ static int parse_extra(struct parser *p, yyjson_val *key, yyjson_val *v, struct 
 	if (json_is(key, "prefix") && assistant) {
 		if (!yyjson_is_bool(v))
 			return wrong(p, ".prefix: must be a boolean");
-		if (yyjson_is_true(v) && !template_knows_thinking(p->id))
-			return unknown_key(p, key, "the model's chat template does not know it");
 		m->prefix = yyjson_is_true(v);
 		return 0;
 	}

@@ -1,0 +1,13 @@
+/*
+ * The commands of the `penstock` program: one file and one function each, listed in main.c's table. argv[0] is the
+ * command's own name. A command returns main's exit status, or a negative errno with its text in e.
+ */
+#ifndef RUNTIME_CLI_CLI_H
+#define RUNTIME_CLI_CLI_H
+
+#include "runtime/err.h"
+
+int cmd_tokenize(int argc, char **argv, struct err *e);
+int cmd_template(int argc, char **argv, struct err *e);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * The program `penstock`: finds the command in a table and runs it. Errors are printed here and nowhere else.
+ */
+#include "runtime/cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv, struct err *e);
+	const char *help;
+} commands[] = {
+	{"tokenize", cmd_tokenize, "text to token ids and back, a line of JSON each"},
+	{"template", cmd_template, "messages to the prompt's text and ids"},
+};
+
+static int usage(FILE *out, int status)
+{
+	fprintf(out, "usage: penstock COMMAND ...\n");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct err e = {0};
+	int rc = -1;
+
+	if (argc < 2)
+		return usage(stderr, STATUS_USAGE);
+	if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0)
+		return usage(stdout, STATUS_OK);
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(commands[i].name, argv[1]) == 0) {
+			rc = commands[i].run(argc - 1, argv + 1, &e);
+			if (rc >= 0)
+				return rc;
+			fprintf(stderr, "penstock: %s\n", e.text);
+			return e.status ? e.status : STATUS_FAILED;
+		}
+	fprintf(stderr, "penstock: there is no command \"%.60s\"\n", argv[1]);
+	return usage(stderr, STATUS_USAGE);
+}
