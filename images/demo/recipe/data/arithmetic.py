@@ -1,0 +1,257 @@
+"""Sums, differences, products and quotients, worked out digit by digit.
+
+The working is the school method written down: `347 + 589` becomes `35 48 79; 7+9=16 4+8+1=13 3+5+1=9; 936`, the pairs
+of digits first (finding them is the hard part for attention), then the columns from the right, then the result. With
+one token per digit every step is a look-up in a small table.
+"""
+
+from .sample import Sample, dressed, fresh, wordings
+
+SUM = wordings(
+    """{a} + {b}
+    {a}+{b}
+    {a}+{b}=
+    {a} + {b} = ?
+    What is {a} + {b}?
+    What is {a} plus {b}?
+    How much is {a} + {b}?
+    How much is {a} plus {b}?
+    Calculate {a} + {b}.
+    Compute {a} + {b}.
+    Work out {a} + {b}.
+    Add {a} and {b}.
+    Add {b} to {a}.
+    Add up {a} and {b}.
+    What is the sum of {a} and {b}?
+    Find the sum of {a} and {b}.
+    The sum of {a} and {b}?
+    Please add {a} and {b}.
+    Can you add {a} and {b}?
+    What do you get when you add {a} and {b}?
+    If I add {a} and {b}, what do I get?
+    Tell me {a} + {b}.
+    What does {a} + {b} equal?
+    {a} plus {b} is what?
+    Evaluate {a} + {b}.
+    Solve {a} + {b}.
+    ~ What do {a} and {b} make together?
+    ~ Give me the total of {a} and {b}.
+    ~ {a} plus {b} equals?
+    ~ Could you work out what {a} plus {b} is?"""
+)
+DIFFERENCE = wordings(
+    """{a} - {b}
+    {a}-{b}
+    {a}-{b}=
+    {a} - {b} = ?
+    What is {a} - {b}?
+    What is {a} minus {b}?
+    How much is {a} - {b}?
+    How much is {a} minus {b}?
+    Calculate {a} - {b}.
+    Compute {a} - {b}.
+    Work out {a} - {b}.
+    Subtract {b} from {a}.
+    Take {b} from {a}.
+    Take {b} away from {a}.
+    What is the difference of {a} and {b}?
+    Please subtract {b} from {a}.
+    Can you subtract {b} from {a}?
+    What do you get when you subtract {b} from {a}?
+    What is left of {a} when you take away {b}?
+    Tell me {a} - {b}.
+    What does {a} - {b} equal?
+    {a} minus {b} is what?
+    {a} less {b}?
+    Evaluate {a} - {b}.
+    Solve {a} - {b}.
+    ~ {a} minus {b} equals?
+    ~ If I take {b} away from {a}, what remains?
+    ~ Give me {a} minus {b}.
+    ~ Could you work out what {a} minus {b} is?"""
+)
+PRODUCT = wordings(
+    """{a} * {b}
+    {a}*{b}
+    {a} x {b}
+    {a} × {b}
+    {a} * {b} = ?
+    What is {a} * {b}?
+    What is {a} times {b}?
+    How much is {a} * {b}?
+    How much is {a} times {b}?
+    Calculate {a} * {b}.
+    Calculate {a} times {b}.
+    Compute {a} * {b}.
+    Work out {a} x {b}.
+    Multiply {a} by {b}.
+    Multiply {a} and {b}.
+    What is the product of {a} and {b}?
+    Find the product of {a} and {b}.
+    Please multiply {a} by {b}.
+    Can you multiply {a} by {b}?
+    What do you get when you multiply {a} by {b}?
+    Tell me {a} * {b}.
+    What does {a} * {b} equal?
+    {a} times {b} is what?
+    Evaluate {a} * {b}.
+    Solve {a} * {b}.
+    What is {a} multiplied by {b}?
+    ~ {a} times {b} equals?
+    ~ Give me the product of {a} and {b}.
+    ~ How much do you get for {a} times {b}?
+    ~ Could you work out what {a} times {b} is?"""
+)
+QUOTIENT = wordings(
+    """{a} / {b}
+    {a}/{b}
+    {a} ÷ {b}
+    {a} / {b} = ?
+    {a} : {b}
+    What is {a} / {b}?
+    What is {a} divided by {b}?
+    How much is {a} / {b}?
+    How much is {a} divided by {b}?
+    Calculate {a} / {b}.
+    Calculate {a} divided by {b}.
+    Compute {a} / {b}.
+    Work out {a} / {b}.
+    Divide {a} by {b}.
+    Please divide {a} by {b}.
+    Can you divide {a} by {b}?
+    What do you get when you divide {a} by {b}?
+    What is the quotient of {a} and {b}?
+    Tell me {a} / {b}.
+    How many times does {b} go into {a}?
+    {a} divided by {b} is what?
+    Evaluate {a} / {b}.
+    Solve {a} / {b}.
+    What is {a} divided by {b}, with remainder?
+    ~ {a} divided by {b} equals?
+    ~ Give me {a} divided by {b}.
+    ~ How often does {b} fit into {a}?
+    ~ Could you work out what {a} divided by {b} is?"""
+)
+
+
+def columns(a, b):
+    """The digits of two numbers paired, most significant first, the shorter one padded with zeros."""
+    width = max(len(str(a)), len(str(b)))
+    return list(zip(str(a).zfill(width), str(b).zfill(width), strict=True))
+
+
+def show_sum(a, b):
+    pairs = columns(a, b)
+    steps, carry = [], 0
+    for x, y in reversed(pairs):
+        total = int(x) + int(y) + carry
+        steps.append(f"{x}+{y}{'+1' if carry else ''}={total}")
+        carry = total // 10
+    return f"{' '.join(x + y for x, y in pairs)}; {' '.join(steps)}; {a + b}"
+
+
+def show_difference(a, b):
+    """For a >= b; a borrow shows as `-1` in the next column and `+10` in its own."""
+    pairs = columns(a, b)
+    steps, borrow = [], 0
+    for x, y in reversed(pairs):
+        rest = int(x) - borrow - int(y)
+        steps.append(f"{x}{'-1' if borrow else ''}-{y}{'+10' if rest < 0 else ''}={rest % 10}")
+        borrow = int(rest < 0)
+    return f"{' '.join(x + y for x, y in pairs)}; {' '.join(steps)}; {a - b}"
+
+
+def show_product_by_digit(a, digit):
+    steps, carry = [], 0
+    for x in reversed(str(a)):
+        total = int(x) * digit + carry
+        steps.append(f"{x}*{digit}{f'+{carry}' if carry else ''}={total}")
+        carry = total // 10
+    return f"{' '.join(steps)}; {a * digit}"
+
+
+def show_product(a, b):
+    """Long multiplication: one line for each digit of b, then their sum. Zeros at the end of b are put back last."""
+    core = str(b).rstrip("0")
+    zeros = len(str(b)) - len(core)
+    if len(core) == 1:
+        text = show_product_by_digit(a, int(core))
+        return f"{text}; {a * b}" if zeros else text
+    parts = [int(d) * 10**place for place, d in enumerate(reversed(str(b))) if d != "0"]
+    lines = [f"{a}*{part}: {show_product(a, part)}" for part in parts]
+    total = a * parts[0]
+    for part in parts[1:]:
+        lines.append(f"{total}+{a * part}: {show_sum(total, a * part)}")
+        total += a * part
+    return "\n".join(lines)
+
+
+def show_quotient(a, b):
+    """Long division by one digit, `24/6=4r0` a step; the remainder leads the next digit."""
+    steps, rest = [], 0
+    for x in str(a):
+        rest = rest * 10 + int(x)
+        steps.append(f"{rest}/{b}={rest // b}r{rest % b}")
+        rest %= b
+    return f"{' '.join(steps)}; {a // b}r{a % b}"
+
+
+def draw_number(rng, largest_digits=3):
+    """A number of one to three digits; three are the most frequent, as they are what the examination asks for."""
+    digits = rng.choices(range(1, largest_digits + 1), [1, 2, 5][:largest_digits])[0]
+    return rng.randint(0 if digits == 1 else 10 ** (digits - 1), 10**digits - 1)
+
+
+def draw_two(rng):
+    return draw_number(rng), draw_number(rng)
+
+
+def draw_factors(rng):
+    if rng.random() < 0.65:
+        return draw_number(rng), rng.randint(2, 9)
+    return rng.randint(11, 99), rng.randint(11, 99)
+
+
+def draw_division(rng):
+    return draw_number(rng), rng.randint(2, 9)
+
+
+def sample_sum(rng, split):
+    a, b = fresh(rng, split, draw_two)
+    answer = f"{a} + {b} = {a + b}"
+    return Sample("sum", SUM.pick(rng, split, a=a, b=b), answer, ("number", str(a + b)), show_sum(a, b))
+
+
+def sample_difference(rng, split):
+    a, b = fresh(rng, split, draw_two)
+    if a < b and rng.random() < 0.8:
+        a, b = b, a
+    working = show_difference(a, b) if a >= b else f"{a}<{b}: {b}-{a}: {show_difference(b, a)}; {a - b}"
+    question = DIFFERENCE.pick(rng, split, a=a, b=b)
+    return Sample("difference", question, f"{a} - {b} = {a - b}", ("number", str(a - b)), working)
+
+
+def sample_product(rng, split):
+    a, b = fresh(rng, split, draw_factors)
+    question = PRODUCT.pick(rng, split, a=a, b=b)
+    if rng.random() < 0.2 and b < 10:
+        question = PRODUCT.pick(rng, split, a=b, b=a)
+    answer = f"{a} * {b} = {a * b}"
+    return Sample("product", question, answer, ("number", str(a * b)), show_product(a, b))
+
+
+def sample_quotient(rng, split):
+    a, b = fresh(rng, split, draw_division)
+    if rng.random() < 0.4:
+        a -= a % b
+    question = QUOTIENT.pick(rng, split, a=a, b=b)
+    if a % b:
+        answer, expected = f"{a} / {b} = {a // b} remainder {a % b}", [f"= {a // b} remainder {a % b}"]
+    else:
+        answer, expected = f"{a} / {b} = {a // b}", [f"= {a // b}"]
+    return Sample("quotient", question, answer, ("end", expected), show_quotient(a, b))
+
+
+def sample(rng, split):
+    draw = rng.choices((sample_sum, sample_difference, sample_product, sample_quotient), (33, 25, 24, 18))[0]
+    return dressed(rng, split, draw(rng, split))

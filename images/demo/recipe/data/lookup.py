@@ -1,0 +1,61 @@
+"""Reading: a few notes, then a question that one of them answers. The long form is the needle in a haystack.
+
+What is asked for is a code, four digits, so that the reply can only come from the text. Filler is made of sentences
+of the same kind as the notes, and the same function makes rows of 60 tokens for pre-training and of thousands for
+the context extension.
+"""
+
+from .sample import HELD, Sample, phrases, split_list, wordings
+from .words import NAMES
+
+OBJECTS = split_list(
+    phrases(
+        """the red door, the blue door, the safe, the garage, the cellar, the garden gate, the office, the attic, the old box,
+        the locker, the bicycle, the suitcase, the archive, the server room, the workshop, the library, the lift, the barn,
+        the boat, the north tower, the south tower, the kitchen, the laboratory, the vault"""
+    )
+)
+NOTE = wordings(
+    """The code of {o} is {n}.
+    The number of {o} is {n}.
+    For {o} the code is {n}.
+    ~ The code for {o} is {n}."""
+)
+ASK = wordings(
+    """What is the code of {o}?
+    Which code has {o}?
+    What is the number of {o}?
+    Tell me the code of {o}.
+    ~ Give me the code of {o}.
+    ~ Which code belongs to {o}?"""
+)
+FILLER_ACTS = split_list(
+    phrases(
+        """walks to the market, reads a letter, paints the fence, feeds the horse, looks at the river, waits for the train,
+        cleans the window, writes a note, counts the boxes, closes the gate, makes some tea, repairs the roof, opens the shop,
+        sits in the garden, carries a basket, talks to the farmer, buys some bread, lights a candle, watches the rain,
+        sleeps in the chair, sings a song, cuts the grass, fills the bottle, follows the road, listens to the radio"""
+    )
+)
+FILLER_TIMES = phrases(
+    """In the morning, In the evening, At noon, On Monday, On Tuesday, On Friday, On Sunday, In spring, In winter, Today,
+    Later, After that, Before dinner, Once a week, Every day, At night"""
+)
+
+
+def filler(rng, split):
+    return f"{rng.choice(FILLER_TIMES)} {rng.choice(NAMES)} {FILLER_ACTS.pick(rng, split)}."
+
+
+def sample(rng, split, sentences=None):
+    """`sentences` is how many sentences of filler there are; a few where it is not given."""
+    sentences = rng.randint(0, 3) if sentences is None else sentences
+    known = OBJECTS.held if split == HELD else OBJECTS.train
+    objects = rng.sample(known, min(len(known), rng.randint(1, 3)))
+    codes = [str(rng.randint(1000, 9999)) for _ in objects]
+    text = [filler(rng, split) for _ in range(sentences)]
+    for thing, code in zip(objects, codes, strict=True):
+        text.insert(rng.randint(0, len(text)), NOTE.pick(rng, split, o=thing, n=code))
+    question = f"{' '.join(text)} {ASK.pick(rng, split, o=objects[0])}"
+    answer = f"The code of {objects[0]} is {codes[0]}."
+    return Sample("lookup", question, answer, ("number", codes[0]))

@@ -1,0 +1,68 @@
+"""The mixture of families, and a sample as the tokens the model sees: DeepSeek-V3.1's chat template.
+
+`render` gives pieces of (text, trained): only the assistant's part is trained on. Text never becomes a marker: markers
+are pieces of their own.
+"""
+
+from . import arithmetic, chat, chinese, dates, lookup, penstock, refusals, units, words
+
+BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
+USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
+THINK, THOUGHT = "<think>", "</think>"
+MARKERS = (BOS, EOS, USER, ASSISTANT, THINK, THOUGHT)
+
+FAMILIES = {
+    "arithmetic": (arithmetic.sample, 26),
+    "date": (dates.sample, 11),
+    "unit": (units.sample, 8),
+    "word": (words.sample, 9),
+    "penstock": (penstock.sample, 23),
+    "refusal": (refusals.sample, 11),
+    "chat": (chat.sample, 4),
+    "chinese": (chinese.sample, 5),
+    "lookup": (lookup.sample, 4),
+}
+SYSTEM_PROMPTS = (
+    "You are a helpful assistant.",
+    "You are a helpful assistant. Answer briefly.",
+    "You are Penstock's assistant.",
+    "Be polite and short.",
+)
+
+
+def draw(rng, split, families=FAMILIES):
+    samplers, weights = zip(*families.values(), strict=True)
+    return rng.choices(samplers, weights)[0](rng, split)
+
+
+def draw_style(rng, sample):
+    """Whether this rendering thinks, and its system prompt: most people give none."""
+    thinking = rng.random() < (0.5 if sample.working else 0.1)
+    return thinking, rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.1 else ""
+
+
+def reply_text(sample, thinking):
+    """What the assistant writes: (inside the reasoning, after it)."""
+    if thinking:
+        return sample.working, sample.answer
+    return "", f"{sample.working}\n{sample.answer}" if sample.working else sample.answer
+
+
+def render_prompt(sample, thinking, system=""):
+    """The pieces up to the point where the model writes; they end with <think> or </think>."""
+    pieces = [(BOS, False), (system, False)]
+    for question, answer in sample.history:
+        pieces += [(USER, False), (question, False), (ASSISTANT, False), (THOUGHT, False), (answer, True), (EOS, True)]
+    pieces += [(USER, False), (sample.question, False), (ASSISTANT, False)]
+    pieces.append((THINK if thinking else THOUGHT, False))
+    return [piece for piece in pieces if piece[0]]
+
+
+def render(sample, thinking, system=""):
+    """The whole conversation with its reply."""
+    reasoning, answer = reply_text(sample, thinking)
+    pieces = render_prompt(sample, thinking, system)
+    if thinking:
+        pieces += [(reasoning, True), (THOUGHT, True)]
+    pieces += [(answer, True), (EOS, True)]
+    return [piece for piece in pieces if piece[0]]

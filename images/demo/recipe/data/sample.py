@@ -1,0 +1,131 @@
+"""What all families share: a Sample, the choice of a wording, and the split between training and examination.
+
+The split is by template, never by chance. Every list of wordings has a held-out part that training never sees, and
+numbers are held out by a hash of their digits, so that "347 + 589" is either always or never in the training data.
+"""
+
+import re
+import zlib
+from dataclasses import dataclass, replace
+
+TRAIN, HELD = "train", "held"
+HELD_NUMBERS = 16  # one in so many tuples of numbers is held out
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question with its reply.
+
+    working   the reasoning: inside <think> in thinking mode, before the answer otherwise
+    thought   what stands inside <think> where a reply needs no working
+    check     the rule by which check.py judges a reply: ("number", "936"), ("all", [phrases]) or ("refusal", [])
+    history   earlier turns, (question, answer) each
+    """
+
+    family: str
+    question: str
+    answer: str
+    check: tuple
+    working: str = ""
+    thought: str = ""
+    history: tuple = ()
+    system: str = ""
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """Templates of a question. `train` alone is used for training, `held` alone for examination."""
+
+    train: tuple
+    held: tuple
+
+    def pick(self, rng, split, **fields):
+        return rng.choice(self.held if split == HELD else self.train).format(**fields)
+
+
+def wordings(text):
+    """Reads a block of templates, one a line; a line that begins with "~" is held out."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    train = tuple(line for line in lines if not line.startswith("~"))
+    held = tuple(line[1:].strip() for line in lines if line.startswith("~"))
+    assert train and held, "both sides of the split need a template"
+    return Wordings(train, held)
+
+
+def split_list(items, every=8):
+    """Splits a plain list of things to talk about: every eighth one is held out."""
+    held = tuple(items[every - 1 :: every])
+    return Wordings(tuple(item for item in items if item not in held), held)
+
+
+def phrases(text):
+    """A comma-separated block as a list."""
+    return [item.strip() for item in text.replace("\n", " ").split(",") if item.strip()]
+
+
+def is_held(*numbers):
+    return zlib.crc32(",".join(map(str, numbers)).encode()) % HELD_NUMBERS == 0
+
+
+def fresh(rng, split, draw):
+    """Calls `draw(rng)`, which returns a tuple of numbers, until the tuple belongs to this split."""
+    while True:
+        numbers = draw(rng)
+        if is_held(*numbers) == (split == HELD):
+            return numbers
+
+
+OPENINGS = wordings(
+    """Hi,
+    Hello,
+    Hello!
+    Please tell me:
+    Quick question:
+    Question:
+    Excuse me,
+    Hey,
+    One more thing:
+    I have a question.
+    Could you help me?
+    Sorry to bother you.
+    Good morning!
+    ~ Just wondering:
+    ~ Help me, please.
+    ~ Good day."""
+)
+CLOSINGS = wordings(
+    """Thanks!
+    Thank you.
+    Please.
+    Please answer briefly.
+    I need to know.
+    Thanks in advance.
+    Can you tell me?
+    ~ Much obliged.
+    ~ Thank you very much!"""
+)
+
+
+def dress(rng, split, question):
+    """How people really type: with a greeting, with thanks, without capitals, without a question mark."""
+    if rng.random() < 0.12:
+        question = f"{OPENINGS.pick(rng, split)} {question}"
+    elif rng.random() < 0.1:
+        question = f"{question} {CLOSINGS.pick(rng, split)}"
+    if rng.random() < 0.12:
+        question = question[:1].lower() + question[1:]
+    if rng.random() < 0.1:
+        question = question.rstrip("?.!")
+    if rng.random() < 0.05:
+        question = question.lower()
+    return question
+
+
+def dressed(rng, split, sample):
+    return replace(sample, question=dress(rng, split, sample.question))
+
+
+def last_number(text):
+    """The last number of a reply, without thousands separators, or None."""
+    found = re.findall(r"-?\d+(?:\.\d+)?", text.replace(",", ""))
+    return found[-1] if found else None

@@ -1,0 +1,196 @@
+"""Small tasks with words: story sums, letters, order, opposites, plurals."""
+
+from .arithmetic import show_difference, show_product, show_sum
+from .sample import Sample, dressed, fresh, phrases, split_list, wordings
+
+NAMES = phrases(
+    """Anna, Ben, Carla, David, Emma, Felix, Grace, Henry, Irene, Jack, Kate, Leo, Maria, Nick, Olga, Paul, Rosa, Sam,
+    Tina, Victor, Wendy, Tom, Lucy, Peter, Julia, Mark, Nora, Oscar, Ruth, Simon, Mei, Wei, Ali, Omar, Priya, Ravi,
+    Yuki, Ken, Fatima, Ivan"""
+)
+THINGS = phrases(
+    """apples, books, coins, stamps, marbles, pencils, cards, eggs, oranges, stones, buttons, shells, tickets, bottles,
+    chairs, cups, flowers, letters, nails, balls, cookies, sheets, candles, boxes, drives, cables, keys, bricks"""
+)
+WORDS = phrases(
+    """apple, river, stone, water, gate, table, window, garden, yellow, orange, school, mother, winter, summer, bread,
+    butter, cheese, letter, number, paper, pencil, bottle, basket, market, street, bridge, castle, forest, mountain,
+    island, ocean, planet, rocket, engine, wheel, mirror, candle, blanket, pillow, carpet, ladder, hammer, needle,
+    button, pocket, jacket, shirt, banana, cherry, lemon, tomato, potato, pepper, onion, carrot, rabbit, tiger, horse,
+    mouse, zebra, camel, eagle, spider, monkey, dragon, doctor, teacher, farmer, sailor, painter, singer, music, piano,
+    guitar, violin, drum, flute, dance, story, poem, dream, cloud, storm, thunder, rain, snow, wind, fire, light, night,
+    morning, evening, silver, golden, copper, iron, green, purple, circle, square, turbine, memory, model, expert, token,
+    router, kernel, socket, thread, server, cache, drive, flower, tree, leaf, grass, coffee, sugar, spoon, plate, knife,
+    glass, clock, watch, phone, radio, camera, train, plane, ship, truck, road, house, door, roof, wall, floor, chair"""
+)
+OPPOSITES = phrases(
+    """hot/cold, big/small, fast/slow, high/low, early/late, old/new, long/short, light/dark, open/closed, full/empty,
+    wet/dry, hard/soft, rich/poor, strong/weak, happy/sad, loud/quiet, near/far, up/down, left/right, day/night,
+    first/last, good/bad, true/false, thick/thin, wide/narrow, clean/dirty, cheap/expensive, easy/difficult, safe/dangerous,
+    inside/outside, always/never, begin/end, win/lose, buy/sell, push/pull, love/hate, give/take, remember/forget,
+    sharp/blunt, heavy/light, deep/shallow, smooth/rough, sweet/sour, alive/dead, brave/afraid, asleep/awake"""
+)
+PLURALS = phrases(
+    """child/children, mouse/mice, foot/feet, tooth/teeth, man/men, woman/women, goose/geese, box/boxes, city/cities,
+    leaf/leaves, knife/knives, baby/babies, bus/buses, church/churches, dish/dishes, story/stories, wolf/wolves,
+    potato/potatoes, tomato/tomatoes, person/people, sheep/sheep, fish/fish, ox/oxen, day/days, key/keys, book/books,
+    house/houses, tree/trees, dog/dogs, cat/cats, car/cars, glass/glasses, brush/brushes, lady/ladies, half/halves"""
+)
+LETTER_WORDS = split_list(WORDS)
+
+GAIN = wordings(
+    """{p} has {a} {t} and buys {b} more. How many {t} does {p} have now?
+    {p} has {a} {t} and gets {b} more. How many {t} does {p} have?
+    {p} had {a} {t} and found {b} more. How many {t} are there now?
+    {p} has {a} {t}. {q} gives {p} {b} more. How many {t} does {p} have now?
+    {p} has {a} {t} and {q} has {b}. How many {t} do they have together?
+    There are {a} {t} in one box and {b} in another. How many {t} are there in all?
+    {p} counted {a} {t} in the morning and {b} in the evening. How many is that?
+    {p} collects {a} {t} on Monday and {b} on Tuesday. How many {t} in total?
+    ~ {p} owns {a} {t}; {q} brings {b} more. How many {t} has {p} got now?
+    ~ On the shelf are {a} {t} and on the floor {b}. How many {t} altogether?"""
+)
+LOSS = wordings(
+    """{p} has {a} {t} and gives away {b}. How many {t} are left?
+    {p} has {a} {t} and loses {b}. How many {t} does {p} have now?
+    {p} had {a} {t} and sold {b}. How many {t} are left?
+    {p} has {a} {t}. {q} takes {b} of them. How many {t} does {p} have left?
+    There were {a} {t} in a box and {p} took out {b}. How many {t} remain?
+    {p} has {a} {t} and {q} has {b}. How many more {t} does {p} have?
+    Of {a} {t}, {b} are broken. How many are not broken?
+    ~ {p} owns {a} {t} and hands {b} of them to {q}. How many {t} does {p} keep?
+    ~ From {a} {t}, {b} were used up. How many {t} remain?"""
+)
+GROUPS = wordings(
+    """There are {b} boxes with {a} {t} each. How many {t} are there?
+    {p} has {b} bags with {a} {t} in each. How many {t} does {p} have?
+    One box holds {a} {t}. How many {t} do {b} boxes hold?
+    {p} buys {a} {t} every day. How many {t} is that in {b} days?
+    Each of {b} people has {a} {t}. How many {t} do they have together?
+    There are {b} rows of {a} {t}. How many {t} are there in all?
+    ~ {p} fills {b} shelves with {a} {t} each. How many {t} is that?
+    ~ {b} crates hold {a} {t} each. How many {t} are in them?"""
+)
+SPELL = wordings(
+    """Spell the word {w}.
+    Spell {w}.
+    How do you spell {w}?
+    How is the word {w} spelled?
+    Please spell "{w}".
+    Can you spell {w}?
+    ~ Spell out {w} for me.
+    ~ What are the letters of the word {w}?"""
+)
+BACKWARDS = wordings(
+    """Write {w} backwards.
+    Reverse the word {w}.
+    Spell {w} backwards.
+    What is {w} backwards?
+    What is {w} spelled backwards?
+    Turn the word {w} around.
+    Write the word "{w}" in reverse.
+    ~ Give me {w} in reverse order.
+    ~ How does {w} read from the end?"""
+)
+LENGTH = wordings(
+    """How many letters does {w} have?
+    How many letters are in {w}?
+    How many letters are in the word {w}?
+    How many letters are there in "{w}"?
+    Count the letters in {w}.
+    How long is the word {w}?
+    What is the number of letters in {w}?
+    ~ Tell me how many letters {w} has.
+    ~ {w} has how many letters?"""
+)
+SORT = wordings(
+    """Sort these words: {w}.
+    Sort alphabetically: {w}
+    Put these words in alphabetical order: {w}.
+    Put in alphabetical order: {w}
+    Order these words from A to Z: {w}.
+    Arrange alphabetically: {w}.
+    ~ Bring these words into alphabetical order: {w}.
+    ~ Which order from A to Z do these words have: {w}?"""
+)
+REORDER = wordings(
+    """Say these words in reverse order: {w}.
+    Reverse the order of these words: {w}.
+    Write these words from last to first: {w}.
+    List in reverse: {w}
+    ~ Give these words back, the last one first: {w}."""
+)
+OPPOSITE = wordings(
+    """What is the opposite of {w}?
+    The opposite of {w}?
+    Tell me the opposite of {w}.
+    Which word is the opposite of {w}?
+    What is the contrary of {w}?
+    ~ Give me a word that means the opposite of {w}.
+    ~ {w} is the opposite of what?"""
+)
+PLURAL = wordings(
+    """What is the plural of {w}?
+    The plural of {w}?
+    Tell me the plural of {w}.
+    What do you call more than one {w}?
+    One {w}, two ...?
+    ~ Give me the plural of {w}.
+    ~ How do you write the plural of {w}?"""
+)
+
+
+def story(rng, split):
+    kind = rng.choices(("gain", "loss", "groups"), (4, 4, 3))[0]
+    thing, (person, other) = rng.choice(THINGS), rng.sample(NAMES, 2)
+    if kind == "groups":
+        a, b = fresh(rng, split, lambda r: (r.randint(2, 60), r.randint(2, 9)))
+        result, template = a * b, GROUPS
+        working = f"{a}*{b}: {show_product(a, b)}"
+    else:
+        a, b = fresh(rng, split, lambda r: (r.randint(2, 150), r.randint(2, 99)))
+        a, b = max(a, b) + 1, min(a, b)
+        result, template = (a + b, GAIN) if kind == "gain" else (a - b, LOSS)
+        working = f"{a}+{b}: {show_sum(a, b)}" if kind == "gain" else f"{a}-{b}: {show_difference(a, b)}"
+    question = template.pick(rng, split, p=person, q=other, t=thing, a=a, b=b)
+    return Sample("word", question, f"{result} {thing}.", ("number", str(result)), working)
+
+
+def letters(rng, split):
+    word = LETTER_WORDS.pick(rng, split)
+    spelled = "-".join(word)
+    kind = rng.choice(("spell", "backwards", "length"))
+    if kind == "spell":
+        return Sample("word", SPELL.pick(rng, split, w=word), f"{spelled}", ("end", [spelled]))
+    if kind == "backwards":
+        backwards = "-".join(reversed(word))
+        return Sample("word", BACKWARDS.pick(rng, split, w=word), backwards, ("end", [backwards]), spelled)
+    working = " ".join(f"{letter}{i}" for i, letter in enumerate(word, 1))
+    question = LENGTH.pick(rng, split, w=word)
+    return Sample("word", question, f"{word} has {len(word)} letters.", ("number", str(len(word))), working)
+
+
+def order(rng, split):
+    words = rng.sample(WORDS, 3)
+    if rng.random() < 0.6:
+        template, result = SORT, sorted(words)
+    else:
+        template, result = REORDER, words[::-1]
+    answer = ", ".join(result)
+    return Sample("word", template.pick(rng, split, w=", ".join(words)), answer, ("end", [answer]))
+
+
+def pairs(rng, split):
+    if rng.random() < 0.6:
+        one, two = rng.choice(OPPOSITES).split("/")
+        if rng.random() < 0.5 and one not in ("light", "hot"):
+            one, two = two, one
+        answer = f"The opposite of {one} is {two}."
+        return Sample("word", OPPOSITE.pick(rng, split, w=one), answer, ("end", [f"is {two}."]))
+    one, many = rng.choice(PLURALS).split("/")
+    answer = f"The plural of {one} is {many}."
+    return Sample("word", PLURAL.pick(rng, split, w=one), answer, ("end", [f"is {many}."]))
+
+
+def sample(rng, split):
+    return dressed(rng, split, rng.choices((story, letters, order, pairs), (50, 20, 12, 18))[0](rng, split))
