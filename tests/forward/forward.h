@@ -1,0 +1,55 @@
+/*
+ * A forward pass in one process: the functions of model/ in the order in which the servers call them, over a checkpoint that survey and
+ * load_resident read, with every routed expert in memory. For tests (t_forward) and for measuring; what servers, rings and the drive
+ * add can be compared with it bit by bit.
+ */
+#ifndef TESTS_FORWARD_FORWARD_H
+#define TESTS_FORWARD_FORWARD_H
+
+#include "model/model.h"
+#include "model/store/files.h"
+
+enum {
+	FORWARD_SEQUENCES = 8,
+	FORWARD_PAGES = 8 /* of one sequence */
+};
+
+struct forward {
+	struct store_files files;
+	const struct index *index;
+	void *resident;
+	struct model model;
+	struct cpu_kernels kernels;
+	void **expert; /* [config_layers][experts][3] stored bytes */
+	void *kv;
+	uint32_t pages[FORWARD_SEQUENCES][FORWARD_PAGES];
+};
+
+/* One row: a token of a sequence at a position, from 0; for MTP the token at `position`, whose hidden row is that of position - 1. */
+struct forward_row {
+	uint32_t sequence, position, token;
+};
+
+/* What a pass gives for its n rows; any may be NULL. */
+struct forward_out {
+	float *logits;    /* [n][vocab_size] */
+	float *hidden;    /* [n][model_width], after the final norm */
+	uint16_t *routes; /* [n][MoE main layers][K] */
+};
+
+/* Opens and loads a checkpoint directory; memory is malloc's and stays until forward_close. */
+MUST_CHECK int forward_open(struct forward *f, const char *dir, struct err *e);
+void forward_close(struct forward *f);
+
+/* Fills the cache with NaN: what a pass reads it must have written. */
+void forward_spoil(struct forward *f);
+
+/* Main layers. The rows of a sequence ascend and continue where the last pass over that sequence ended. */
+void forward_main(struct forward *f, struct team *t, unsigned workers,
+		  const struct forward_row *row, uint32_t n, const struct forward_out *out);
+
+/* The first MTP layer; hidden: [n][model_width], row i belonging to position - 1 of row[i]. */
+void forward_mtp(struct forward *f, struct team *t, unsigned workers, const struct forward_row *row,
+		 uint32_t n, const float *hidden, const struct forward_out *out);
+
+#endif
