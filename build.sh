@@ -342,7 +342,8 @@ write_lint() {
 		  depfile = \$out.d
 		  deps = gcc
 		rule lint_format
-		  command = clang-format --dry-run -Werror \$in && touch \$out
+		  command = clang-format \$in | cmp -s - \$in && touch \$out || { echo "\$in: './build.sh lint --fix' formats it"; exit 1; }
+		  description = format \$in
 		rule lint_cppcheck
 		  command = cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --std=c11 -I. \$
 		    -D__x86_64__ -D__LP64__ --suppress=incorrectLogicOperator \$in && touch \$out
