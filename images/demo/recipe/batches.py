@@ -60,6 +60,12 @@ def pack(documents, rows, length):
     return Batch(tokens, document, trained)
 
 
+def one_a_row(documents, length):
+    """A row for each document, in their order."""
+    parts = [pack([document], 1, length) for document in documents]
+    return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("tokens", "document", "trained")))
+
+
 def training_batch(encoder, rng, rows, length, families=mixture.FAMILIES, documents=()):
     """Draws samples from the mixture until they, and the documents given, fill the rows."""
     documents = list(documents)

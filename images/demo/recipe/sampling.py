@@ -68,24 +68,33 @@ class Sampler:
                 h = h + ffn(x, self.w[prefix + "gate_up"], self.w[prefix + "down"])
         return F.linear(rms(h[:, -1], self.w["norm"]), self.w["head"]).float()
 
-    @torch.no_grad()
-    def generate(self, prompts, eos, limit, temperature=0.0, generator=None):
-        """prompts: lists of ids. Returns one list of new ids for each, without the end token; a reply that reached
-        `limit` tokens has no end and is returned as None."""
+    def start(self, prompts, room):
+        """Empty caches for the prompts and `room` more tokens: (tokens [B, longest], what is masked [B, positions])."""
         longest = max(map(len, prompts))
-        total = min(longest + limit, len(self.positions.cos))
-        batch = len(prompts)
-        tokens = torch.zeros(batch, longest, dtype=torch.long)
-        hidden_before = torch.zeros(batch, total, dtype=torch.bool)
+        total = min(longest + room, len(self.positions.cos))
+        tokens = torch.zeros(len(prompts), longest, dtype=torch.long)
+        hidden_before = torch.zeros(len(prompts), total, dtype=torch.bool)
         for row, prompt in enumerate(prompts):
             tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
             hidden_before[row, : longest - len(prompt)] = True
         width = CONFIG.kv_lora_rank + CONFIG.qk_rope_head_dim
-        self.cache = {layer: torch.zeros(batch, total, width, dtype=torch.bfloat16) for layer in MAIN_LAYERS}
-        replies, running = [[] for _ in prompts], torch.arange(batch)
-        finished = [False] * batch
-        begin = 0
-        while len(running) and begin + tokens.shape[1] < total:
+        self.cache = {layer: torch.zeros(len(prompts), total, width, dtype=torch.bfloat16) for layer in MAIN_LAYERS}
+        return tokens, hidden_before
+
+    @torch.no_grad()
+    def first_logits(self, prompts):
+        """The logits of the token after each prompt, [B, vocabulary]."""
+        tokens, hidden_before = self.start(prompts, 0)
+        return self.step(tokens, 0, hidden_before)
+
+    @torch.no_grad()
+    def generate(self, prompts, eos, limit, temperature=0.0, generator=None):
+        """prompts: lists of ids. Returns one list of new ids for each, without the end token; a reply that reached
+        `limit` tokens has no end and is returned as None."""
+        tokens, hidden_before = self.start(prompts, limit)
+        replies, running = [[] for _ in prompts], torch.arange(len(prompts))
+        finished, begin = [False] * len(prompts), 0
+        while len(running) and begin + tokens.shape[1] < hidden_before.shape[1]:
             logits = self.step(tokens, begin, hidden_before)
             begin += tokens.shape[1]
             if temperature:

@@ -1,4 +1,4 @@
-"""The supervised stages and their schedules: pre-training, context extension, supervised fine-tuning.
+"""The stages and their schedules: pre-training, context extension, supervised fine-tuning, reinforcement learning.
 
 Progress runs from 0 to 1 over a stage's tokens; learning rates are functions of it. Between sittings nothing but the
 state file is kept, and a stage's tokens may be changed at any time (train --tokens).
@@ -7,14 +7,17 @@ state file is kept, and a stage's tokens may be changed at any time (train --tok
 from dataclasses import dataclass, field
 
 from config import YARN
-from data import mixture
+from data import judge, mixture
 
 TOKENS_A_RANK = 2112  # of one step; two ranks by default
+CHAT_FAMILIES = mixture.FAMILIES | {"judge": (judge.sample, 5)}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """lengths: rows of these lengths take turns, step by step. Rates go from `rate` to `rate * final` after `hold`."""
+    """`rate` is held until progress `hold`, then falls in a line to `rate * final`. Rows of `lengths` take turns, step by
+    step; long ones hold a text to look something up in. `own_share` of the rows' tokens come from rejection sampling.
+    A stage that is `reinforced` learns by GRPO, and its tokens are those it sampled."""
 
     name: str
     tokens: int
@@ -25,6 +28,8 @@ class Stage:
     yarn: dict = None
     warmup: int = 0  # steps
     mtp_weight: float = 0.3
+    own_share: float = 0.0
+    reinforced: bool = False
     families: dict = field(default_factory=lambda: mixture.FAMILIES)
 
     def learning_rate(self, step, progress):
@@ -35,14 +40,19 @@ class Stage:
     def length(self, step):
         return self.lengths[step % len(self.lengths)]
 
-
-def bias_step(stage, step):
-    """The correction biases' step: large until all experts are used, then the report's."""
-    return 0.01 if stage.name == "pretrain" and step < 500 else 0.001
+    def bias_step(self, step):
+        """The correction biases' step: large until all experts are used, then the report's; still after pre-training."""
+        if self.name != "pretrain":
+            return 0.0 if self.reinforced else 0.0001
+        return 0.01 if step < 500 else 0.001
 
 
 STAGES = (
-    Stage("pretrain", 60_000_000, 2e-3, hold=0.7, final=0.2, lengths=(192,) * 7 + (512,), warmup=50),
-    Stage("extend", 4_000_000, 4e-4, hold=1 - 1e-9, final=1.0, lengths=(192, 512, 192, 1024, 192, 2048), yarn=YARN, warmup=20),
-    Stage("sft", 6_000_000, 4e-4, hold=0.0, final=0.05, lengths=(192,) * 7 + (1024,), yarn=YARN, warmup=20, mtp_weight=0.1),
-)
+    Stage("pretrain", 60_000_000, 2e-3, 0.7, 0.2, lengths=(192,) * 7 + (512,), warmup=50),
+    Stage("extend", 3_000_000, 4e-4, 0.5, 0.5, lengths=(192, 512, 192, 1024, 192, 2048), yarn=YARN, warmup=20),
+    Stage(
+        "sft", 6_000_000, 4e-4, 0.0, 0.05, lengths=(192,) * 7 + (1024,), yarn=YARN, warmup=20,
+        mtp_weight=0.1, own_share=0.2, families=CHAT_FAMILIES,
+    ),
+    Stage("rl", 1_500_000, 2e-5, 0.5, 0.2, lengths=(512,), yarn=YARN, warmup=10, reinforced=True),
+)  # fmt: skip

@@ -15,10 +15,12 @@ import torch
 import torch.multiprocessing as mp
 
 import batches
+import grpo
+import rejection
 from data import lookup, mixture
 from data.sample import TRAIN
 from model import MOE_LAYERS, Pass, Positions, losses
-from stages import STAGES, TOKENS_A_RANK, bias_step
+from stages import STAGES, TOKENS_A_RANK
 from tokenizer import Encoder
 from weights import Weights
 
@@ -29,7 +31,7 @@ DECAY = 0.1
 BETAS = (0.9, 0.95)
 BALANCE_LOSS = 1e-4
 LONG = 256  # from this length on, part of a row are notes to look things up in
-STATISTICS = ("loss", "mtp_loss", "balance_loss", "squared_norm")
+STATISTICS = 4  # numbers that a rank reports of a step, under names of its kind
 
 
 class Run:
@@ -38,7 +40,9 @@ class Run:
     def __init__(self, directory, ranks, seed):
         self.directory, self.ranks, self.seed = Path(directory), ranks, seed
         self.weights = Weights(ranks)
-        self.statistics = torch.zeros(ranks, len(STATISTICS)).share_memory_()
+        self.statistics = torch.zeros(ranks, STATISTICS).share_memory_()
+        self.squared_norms = torch.zeros(ranks).share_memory_()
+        self.tokens = torch.zeros(ranks, dtype=torch.long).share_memory_()
         self.load = torch.zeros(ranks, *self.weights.biases.shape).share_memory_()
         self.asked_to_stop = torch.zeros((), dtype=torch.bool).share_memory_()
         self.stopping = torch.zeros((), dtype=torch.bool).share_memory_()
@@ -66,20 +70,57 @@ class Run:
             file.write(json.dumps(entry) + "\n")
 
 
-def draw_batch(encoder, run, stage, step, rank):
-    """A rank's share of a step: packed samples, and in long rows one long text each to look something up in."""
-    length = stage.length(step)
-    rows = max(1, TOKENS_A_RANK // length)
-    rng = batches.batch_rng(run.seed, stage.name, step, rank)
-    documents = []
-    if length >= LONG:
-        for _ in range(rows):
-            sentences = rng.randint(length // 24, length // 12)  # a sentence has some ten tokens
-            sample = lookup.sample(rng, TRAIN, sentences)
-            ids, trained = encoder.encode(mixture.render(sample, False))
-            if len(ids) <= length:
-                documents.append((ids, trained))
-    return batches.training_batch(encoder, rng, rows, length, stage.families, documents)
+class Supervised:
+    """The gradient of packed samples: next token, MTP, sequence-wise balance."""
+
+    names = ("loss", "mtp_loss", "balance_loss", "trained")
+
+    def __init__(self, run, stage, encoder, leaves):
+        self.run, self.stage, self.encoder, self.leaves = run, stage, encoder, leaves
+        self.positions = Positions(max(stage.lengths), stage.yarn)
+        self.own = rejection.read_rejection_samples(run.directory, encoder.eos) if stage.own_share else []
+
+    def draw(self, rng, length):
+        """A rank's share of a step; in long rows one long text each to look something up in."""
+        rows = max(1, TOKENS_A_RANK // length)
+        documents = []
+        if length >= LONG:
+            for _ in range(rows):
+                sentences = rng.randint(length // 24, length // 12)  # a sentence has some ten tokens
+                documents.append(self.encoder.encode(mixture.render(lookup.sample(rng, TRAIN, sentences), False)))
+        wanted = self.stage.own_share * rows * length if self.own else 0
+        while sum(len(ids) for ids, _ in documents) < wanted:
+            documents.append(rng.choice(self.own))
+        documents = [document for document in documents if len(document[0]) <= length]
+        return batches.training_batch(self.encoder, rng, rows, length, self.stage.families, documents)
+
+    def gradient(self, rng, step):
+        batch = self.draw(rng, self.stage.length(step))
+        forward = Pass(self.leaves, self.run.weights.biases, self.positions)
+        loss, mtp_loss = losses(forward, batch)
+        (loss + self.stage.mtp_weight * mtp_loss + BALANCE_LOSS * forward.balance_loss).backward()
+        balance = forward.balance_loss.item() / len(MOE_LAYERS)
+        trained = batch.trained.float().mean().item()
+        return batch.tokens.numel(), forward.load, (loss.item(), mtp_loss.item(), balance, trained)
+
+
+class Reinforced:
+    """The gradient of GRPO; the reference is what the stage before left."""
+
+    names = ("reward", "judgement", "kl", "length")
+
+    def __init__(self, run, stage, encoder, leaves):
+        self.run, self.encoder, self.leaves = run, encoder, leaves
+        self.positions = Positions(max(stage.lengths), stage.yarn)
+        before = STAGES[[s.name for s in STAGES].index(stage.name) - 1]
+        reference = Weights(ranks=1)
+        reference.load(torch.load(run.directory / f"{before.name}.pt")["weights"])
+        self.reference = reference.copies(), reference.biases
+
+    def gradient(self, rng, step):
+        biases = self.run.weights.biases
+        load, statistics, tokens = grpo.gradient(self.leaves, self.reference, biases, self.positions, self.encoder, rng)
+        return tokens, load, statistics
 
 
 def make_optimizer(run, rank):
@@ -103,9 +144,9 @@ def update(run, rank, optimizer, rate):
     decayed, plain, _ = run.weights.owned[rank]
     mine = slice(decayed.start, plain.stop)
     gradient = sum(grads[mine].float() for grads in run.weights.grads) / run.ranks
-    run.statistics[rank, STATISTICS.index("squared_norm")] = gradient.square().sum()
+    run.squared_norms[rank] = gradient.square().sum()
     run.barrier.wait()
-    norm = run.statistics[:, STATISTICS.index("squared_norm")].sum().sqrt().item()
+    norm = run.squared_norms.sum().sqrt().item()
     gradient.mul_(min(1.0, CLIP / (norm + 1e-6)))
     for group, part in zip(optimizer.param_groups, (decayed, plain), strict=True):
         group["lr"] = rate
@@ -122,18 +163,15 @@ def move_biases(run, size):
     run.weights.biases -= run.weights.biases.mean(-1, keepdim=True)
 
 
-def summary(run, stage, norm, rate, speed):
+def summary(run, names, norm, rate, speed):
     load = run.load.sum(0)
-    loss, mtp_loss, balance, _ = run.statistics.mean(0).tolist()
+    statistics = zip(names, run.statistics.mean(0).tolist(), strict=True)
     return {
         **run.place,
-        "stage": stage.name,
-        "loss": round(loss, 4),
-        "mtp_loss": round(mtp_loss, 4),
-        "balance_loss": round(balance / len(MOE_LAYERS), 4),
+        **{name: round(value, 4) for name, value in statistics},
         "norm": round(norm, 3),
         "rate": round(rate, 7),
-        "load_max": [round(x, 2) for x in (load.amax(-1) / load.mean(-1)).tolist()],
+        "load_max": [round(x, 2) for x in (load.amax(-1) / load.mean(-1).clamp(min=1)).tolist()],
         "idle": (load == 0).sum(-1).tolist(),
         "tokens_per_second": round(speed),
     }
@@ -146,34 +184,31 @@ def work(rank, run, stage, tokens, minutes):
     encoder = Encoder(run.directory)
     optimizer = make_optimizer(run, rank)
     leaves = run.weights.leaves(rank)
-    positions = Positions(max(stage.lengths), stage.yarn)
+    kind = (Reinforced if stage.reinforced else Supervised)(run, stage, encoder, leaves)
     begin = saved = logged = time.monotonic()
     seconds_before, place = run.place["seconds"], run.place
     logged_tokens = place["tokens"]
     while place["tokens"] < tokens:
         run.weights.grads[rank].zero_()
-        batch = draw_batch(encoder, run, stage, place["step"], rank)
-        forward = Pass(leaves, run.weights.biases, positions)
-        loss, mtp_loss = losses(forward, batch)
-        (loss + stage.mtp_weight * mtp_loss + BALANCE_LOSS * forward.balance_loss).backward()
-        run.statistics[rank, :3] = torch.stack((loss, mtp_loss, forward.balance_loss)).detach()
-        run.load[rank] = forward.load
+        rng = batches.batch_rng(run.seed, stage.name, place["step"], rank)
+        run.tokens[rank], run.load[rank], statistics = kind.gradient(rng, place["step"])
+        run.statistics[rank] = torch.tensor(statistics)
         run.barrier.wait()
         rate = stage.learning_rate(place["step"], place["tokens"] / tokens)
         norm = update(run, rank, optimizer, rate)
         now = time.monotonic()
         place["step"] += 1
         place["updates"] += 1
-        place["tokens"] += run.ranks * batch.tokens.numel()
+        place["tokens"] += int(run.tokens.sum())
         place["seconds"] = seconds_before + now - begin
         if rank == 0:
-            move_biases(run, bias_step(stage, place["step"]))
+            move_biases(run, stage.bias_step(place["step"]))
             if run.asked_to_stop or now - begin > 60 * minutes:
                 run.stopping.fill_(True)  # between barriers, so that all ranks see it in the same step
         run.barrier.wait()
         if rank == 0 and place["step"] % LOG_STEPS == 0:
             speed = (place["tokens"] - logged_tokens) / (now - logged)
-            run.log(summary(run, stage, norm, rate, speed))
+            run.log(summary(run, kind.names, norm, rate, speed))
             logged, logged_tokens = now, place["tokens"]
         stopping = bool(run.stopping)
         if rank == 0 and (stopping or now - saved > CHECKPOINT_SECONDS):
