@@ -158,8 +158,11 @@ int tokenizer_open(struct tokenizer *t, const void *blob, size_t len, void *scra
 	t->scratch = scratch;
 	t->scratch_size = TOKENIZER_PCRE2_BYTES;
 	t->work = (void *)(t->scratch + TOKENIZER_PCRE2_BYTES);
-	words = (scratch_len - TOKENIZER_PCRE2_BYTES) / sizeof(uint32_t) - 64;
-	t->piece_max = words / 17 * 8; /* PIECE_WORDS, read backwards */
+	words = (scratch_len - TOKENIZER_PCRE2_BYTES) / sizeof(uint32_t);
+	t->piece_max =
+		(words - 64) / 17 * 8; /* PIECE_WORDS read backwards, then what rounding left */
+	while (PIECE_WORDS(t->piece_max + 1) <= words)
+		t->piece_max++;
 	if (t->piece_max > INT32_MAX)
 		t->piece_max = INT32_MAX;
 	if ((rc = check_tokens(t, e)) || (rc = check_added(t, e)) || (rc = check_merges(t, e)))
