@@ -1,0 +1,266 @@
+/*
+ * mla's steps. One message is one step: read it and what it names, write the rows after attention where nobody looks yet, commit. A step that is cut
+ * off is done again from the same input: rows come from another object than they go to, and KV rows are written with the same bytes.
+ */
+#include "runtime/mla/mla.h"
+
+#include "runtime/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Where a step's rows come from and where they go. */
+struct step {
+	struct mla *m;
+	struct msg msg;
+	struct pass pass;
+	const uint64_t *error_in;
+	struct attention_job job;
+};
+
+struct mla *mla_open(struct err *e)
+{
+	struct mla *m = calloc(1, sizeof(*m));
+	const struct plan *p;
+	uint32_t rows;
+
+	if (!m || server_open(&m->s, ROLE_MLA, e))
+		return NULL;
+	p = m->s.at.plan;
+	rows = p->rows[0] > p->rows[1] ? p->rows[0] : p->rows[1];
+	m->row = calloc(rows, sizeof(*m->row));
+	m->scratch = aligned_alloc(
+		64, scratch_round(attention_scratch_bytes(m->s.model.config, p->workers, rows)));
+	if (!m->row || !m->scratch) {
+		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for %u rows", rows);
+		return NULL;
+	}
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		m->attend0[b] = server_ring(&m->s, RING_ATTEND0, b);
+		m->attend[b] = server_ring(&m->s, RING_ATTEND, b);
+	}
+	record_open(&m->record, attach_at(&m->s.at, OBJ_MLA, m->s.at.layout.mla_record),
+		    sizeof(struct mla_record));
+	return m;
+}
+
+static uint16_t *kv_page(const struct mla *m, uint32_t page)
+{
+	const struct attach *a = &m->s.at;
+
+	return attach_at(a, OBJ_KV, a->layout.kv_pages + page * a->plan->kv_page_bytes);
+}
+
+/* Copies of shared pages that a sequence is about to write on (machinery 17): in the pass's first step. */
+static int copy_pages(const struct step *st, struct err *e)
+{
+	const struct plan *p = st->m->s.at.plan;
+	size_t row = config_kv_row(st->m->s.model.config);
+
+	for (uint32_t i = 0; i < st->pass.area.n_copies; i++) {
+		struct pass_copy c = st->pass.copy[i];
+
+		if (c.from >= p->pages || c.to >= p->pages || c.from == c.to ||
+		    c.rows > KV_PAGE_ROWS)
+			return err_set(e, -EBADMSG, "page copy %u: %u to %u of %u, %u rows", i,
+				       c.from, c.to, p->pages, c.rows);
+		for (uint32_t l = 0; l < p->layers; l++) {
+			size_t at = l * KV_PAGE_ROWS * row;
+
+			memcpy(kv_page(st->m, c.to) + at, kv_page(st->m, c.from) + at,
+			       c.rows * row * sizeof(uint16_t));
+		}
+	}
+	return 0;
+}
+
+static int fill_rows(struct step *st, struct err *e)
+{
+	const struct pass *p = &st->pass;
+
+	for (uint32_t r = 0; r < p->area.rows; r++) {
+		struct pass_row row = p->row[r];
+		uint32_t n = row.position / KV_PAGE_ROWS + 1;
+
+		if (row.position >= st->m->s.at.plan->context || row.page_list > p->area.n_pages ||
+		    n > p->area.n_pages - row.page_list)
+			return err_set(e, -EBADMSG, "row %u: position %u, pages from %u of %u", r,
+				       row.position, row.page_list, p->area.n_pages);
+		st->m->row[r] = (struct attention_row){.position = row.position,
+						       .skip = st->error_in[r] != 0,
+						       .pages = p->pages + row.page_list,
+						       .n_pages = n};
+	}
+	return 0;
+}
+
+static void attend_work(void *context, struct worker *w)
+{
+	struct step *st = context;
+
+	attention_rows(&st->m->s.model, &st->job, st->m->scratch, w);
+}
+
+/* Passes error words on, and finds rows that met a number that is not finite. */
+static void write_errors(const struct step *st)
+{
+	const struct attach *a = &st->m->s.at;
+	uint64_t *out = attach_at(a, OBJ_MLA, a->layout.mla_error[st->msg.batch]);
+	size_t stride = a->layout.row_stride;
+
+	for (uint32_t r = 0; r < st->msg.rows; r++) {
+		out[r] = st->error_in[r];
+		if (!out[r] &&
+		    !st->m->s.kernels.all_finite(st->job.h_out + r * stride, a->plan->hidden))
+			out[r] = row_error(CAUSE_NOT_FINITE, st->msg.layer, 0, 0);
+	}
+}
+
+/* Everything a step needs, checked; nothing is written. */
+static int prepare(struct step *st, bool from_router, struct err *e)
+{
+	struct mla *m = st->m;
+	const struct attach *a = &m->s.at;
+	const struct layout *l = &a->layout;
+	uint32_t b = st->msg.batch;
+	int rc = server_pass(&m->s, &st->msg, &st->pass, e);
+
+	if (rc)
+		return rc;
+	if (from_router != (st->msg.layer == st->pass.area.first_layer))
+		return err_set(e, -EBADMSG, "layer %u comes from the wrong neighbour",
+			       st->msg.layer);
+	st->error_in = from_router ? attach_at(a, OBJ_ROUTER, l->router_error[b])
+				   : attach_at(a, OBJ_EXPERTS, l->experts_error[b]);
+	rc = fill_rows(st, e);
+	if (rc)
+		return rc;
+	st->job = (struct attention_job){
+		.layer = st->msg.layer,
+		.rows = st->msg.rows,
+		.row = m->row,
+		.h_in = from_router ? attach_at(a, OBJ_ROUTER, l->router_rows[b])
+				    : attach_at(a, OBJ_EXPERTS, l->experts_rows[b]),
+		.h_out = attach_at(a, OBJ_MLA, l->mla_rows[b]),
+		.x_out = attach_at(a, OBJ_MLA, l->mla_x[b]),
+		.kv = kv_page(m, 0),
+		.kv_pages = a->plan->pages,
+	};
+	return attention_check(&m->s.model, &st->job, e);
+}
+
+static void commit(struct step *st, bool from_router, bool answer)
+{
+	struct mla *m = st->m;
+	struct mla_record *d = m->record.draft;
+	uint32_t b = st->msg.batch;
+
+	record_touch(&m->record, d, sizeof(*d));
+	if (from_router)
+		d->attend0_head[b]++;
+	else
+		d->attend_head[b]++;
+	d->pass[b] = msg_pass(st->msg.seq, m->s.at.plan->layers);
+	if (answer) {
+		struct msg out = st->msg;
+
+		out.kind = MSG_ROUTE;
+		out.generation = m->s.at.generation;
+		/* never full: one message per batch is under way in the whole circle */
+		ring_put(attach_at(&m->s.at, OBJ_MLA,
+				   m->s.at.layout.mla_ring + b * RING_ENTRIES * sizeof(out)),
+			 RING_ENTRIES, d->route_tail[b], d->route_tail[b], &out);
+		d->route_tail[b]++;
+	}
+	record_commit(&m->record);
+	attach_ring(&m->s.at, ROLE_ROUTER);
+}
+
+static void run_step(struct step *st, bool from_router)
+{
+	struct mla *m = st->m;
+	struct err e = {0};
+	uint64_t start = clock_ns();
+
+	if (msg_pass(st->msg.seq, m->s.at.plan->layers) < server_floor(&m->s, st->msg.batch)) {
+		commit(st, from_router, false);
+		return;
+	}
+	server_wait_layer(&m->s, st->msg.layer);
+	if (prepare(st, from_router, &e) || (from_router && copy_pages(st, &e))) {
+		struct mla_record *d = m->record.draft;
+
+		d->refused[st->msg.batch] = msg_pass(st->msg.seq, m->s.at.plan->layers);
+		server_refuse(&m->s, &st->msg, from_router ? ROLE_ROUTER : ROLE_EXPERTS);
+		commit(st, from_router, false);
+		return;
+	}
+	server_progress(&m->s, st->msg.seq, st->msg.batch);
+	team_run(m->s.team, attend_work, st);
+	write_errors(st);
+	commit(st, from_router, true);
+	server_progress(&m->s, UINT64_MAX, 0);
+	count_add(m->s.at.log, COUNT_STEPS, 1);
+	count_add(m->s.at.log, COUNT_ROWS, st->msg.rows);
+	count_add(m->s.at.log, COUNT_ATTENTION_NS, clock_ns() - start);
+}
+
+/* A message that does not even pass msg_check: popped, and its sender named. */
+static void drop(struct step *st, uint32_t batch, bool from_router)
+{
+	st->msg.batch = batch;
+	server_refuse(&st->m->s, &st->msg, from_router ? ROLE_ROUTER : ROLE_EXPERTS);
+	commit(st, from_router, false);
+}
+
+/* Takes one message, decode first. Whether there was one. */
+static bool serve(struct mla *m)
+{
+	const struct mla_record *d = m->record.draft;
+
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		for (int from_router = 1; from_router >= 0; from_router--) {
+			struct step st = {.m = m};
+			struct err e = {0};
+			int rc = server_take(&m->s, from_router ? &m->attend0[b] : &m->attend[b],
+					     from_router ? d->attend0_head[b] : d->attend_head[b],
+					     MSG_ATTEND, b, &st.msg, &e);
+
+			if (rc == 0)
+				continue;
+			if (rc < 0)
+				drop(&st, b, from_router);
+			else
+				run_step(&st, from_router);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool more(void *context)
+{
+	struct mla *m = context;
+	const struct mla_record *d = m->record.draft;
+
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		const struct ring_end *r = &m->attend0[b], *x = &m->attend[b];
+
+		if (attach_read_u64(&m->s.at, r->object, r->record, r->record_size, r->tail) !=
+			    d->attend0_head[b] ||
+		    attach_read_u64(&m->s.at, x->object, x->record, x->record_size, x->tail) !=
+			    d->attend_head[b])
+			return true;
+	}
+	return false;
+}
+
+noreturn void mla_loop(struct mla *m)
+{
+	for (;;) {
+		while (serve(m))
+			;
+		server_sleep(&m->s, more, m);
+	}
+}

@@ -1,0 +1,27 @@
+/*
+ * mla's state: everything committed lies in its object's record, the rest is scratch. Used by runtime/mla/ only.
+ */
+#ifndef RUNTIME_MLA_MLA_H
+#define RUNTIME_MLA_MLA_H
+
+#include "model/attention.h"
+#include "runtime/server/server.h"
+
+#include <stdnoreturn.h>
+
+struct mla {
+	struct server s;
+	struct record record;             /* struct mla_record */
+	struct ring_end attend0[BATCHES]; /* from router */
+	struct ring_end attend[BATCHES];  /* from experts */
+	struct attention_row *row;        /* [largest batch] */
+	void *scratch;
+};
+
+/* Attaches, makes room for the largest batch. NULL with a text. */
+struct mla *mla_open(struct err *e);
+
+/* Serves messages, decode before prefill, until killed. */
+noreturn void mla_loop(struct mla *m);
+
+#endif

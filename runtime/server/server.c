@@ -1,0 +1,197 @@
+/* Common parts of the computing servers; see server.h. */
+#include "runtime/server/server.h"
+
+#include "runtime/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+int server_open(struct server *s, enum role role, struct err *e)
+{
+	const struct index *ix;
+	int rc;
+
+	memset(s, 0, sizeof(*s));
+	rc = attach_open(&s->at, role, e);
+	if (rc)
+		return rc;
+	rc = index_open(&ix, attach_at(&s->at, OBJ_INDEX, sizeof(struct object_header)),
+			s->at.bytes[OBJ_INDEX] - sizeof(struct object_header), e);
+	if (rc)
+		return rc;
+	if (s->at.plan->isa >= CPU_ISA_COUNT || !cpu_isa_usable((enum cpu_isa)s->at.plan->isa))
+		return err_exit(e, STATUS_USAGE, -EINVAL,
+				"this processor cannot run the instruction set of the plan");
+	cpu_thread_init();
+	cpu_kernels_init(&s->kernels, (enum cpu_isa)s->at.plan->isa);
+	s->resident = attach_at(&s->at, OBJ_RESIDENT, sizeof(struct object_header));
+	rc = model_attach(&s->model, ix, s->resident, ix->resident_bytes, &s->kernels, e);
+	if (rc)
+		return rc;
+	s->bell = &s->at.bells->bell[role][0];
+	s->team = team_start(s->at.plan->workers, e);
+	return s->team ? 0 : -ENOMEM;
+}
+
+void server_wait_layer(const struct server *s, uint32_t layer)
+{
+	const struct index *ix = s->model.index;
+	uint64_t want = layer == UINT32_MAX ? ix->load_bytes : index_layer(ix, layer)->ready_after;
+
+	/* acquire: pairs with the loader's release, so that the bytes are there with the count */
+	while (atomic_load_explicit(&s->resident->loaded, memory_order_acquire) < want) {
+		bell_prepare(s->bell);
+		bell_wait(
+			s->bell,
+			2 * 1000 *
+				1000); /* the loader rings nobody: 2 ms is nothing beside loading */
+	}
+}
+
+struct ring_end server_ring(const struct server *s, enum ring_name name, uint32_t batch)
+{
+	const struct layout *l = &s->at.layout;
+	struct ring_end r = {.capacity = RING_ENTRIES};
+
+	switch (graph_rings[name].producer) {
+	case ROLE_ROUTER:
+		r.object = OBJ_ROUTER;
+		r.record = l->router_record;
+		r.record_size = l->router_record_size;
+		break;
+	case ROLE_MLA:
+		r.object = OBJ_MLA;
+		r.record = l->mla_record;
+		r.record_size = sizeof(struct mla_record);
+		break;
+	case ROLE_EXPERTS:
+		r.object = OBJ_EXPERTS;
+		r.record = l->experts_record;
+		r.record_size = sizeof(struct experts_record);
+		break;
+	default:
+		r.object = OBJ_CLIENT;
+		r.record = l->client_record;
+		r.record_size = sizeof(struct client_record);
+		break;
+	}
+	switch (name) {
+	case RING_ATTEND0:
+	case RING_FEED:
+		r.entries = l->router_ring[name == RING_FEED];
+		r.tail = offsetof(struct router_head, ring_tail) +
+			 (name == RING_FEED) * BATCHES * sizeof(uint64_t);
+		break;
+	case RING_HINT:
+		r.entries = l->router_ring[2];
+		r.tail = offsetof(struct router_head, ring_tail[2]);
+		r.capacity = RING_ENTRIES_HINT;
+		break;
+	case RING_ROUTE:
+		r.entries = l->mla_ring;
+		r.tail = offsetof(struct mla_record, route_tail);
+		break;
+	case RING_ATTEND:
+		r.entries = l->experts_ring[0];
+		r.tail = offsetof(struct experts_record, attend_tail);
+		break;
+	case RING_FINISH:
+		r.entries = l->experts_ring[1];
+		r.tail = offsetof(struct experts_record, finish_tail);
+		break;
+	case RING_ANNOUNCE:
+	case RING_COUNT:
+		r.entries = l->client_ring;
+		r.tail = offsetof(struct client_record, announce_tail);
+		r.capacity = RING_ENTRIES_ANNOUNCE;
+		break;
+	}
+	if (graph_rings[name].batched) {
+		r.entries += (uint64_t)batch * RING_ENTRIES * sizeof(struct msg);
+		r.tail += batch * sizeof(uint64_t);
+	}
+	return r;
+}
+
+int server_take(const struct server *s, const struct ring_end *ring, uint64_t head,
+		enum msg_kind kind, uint32_t batch, struct msg *out, struct err *e)
+{
+	uint64_t tail =
+		attach_read_u64(&s->at, ring->object, ring->record, ring->record_size, ring->tail);
+	int rc = ring_peek(attach_at(&s->at, ring->object, ring->entries), ring->capacity, head,
+			   tail, out);
+
+	if (rc < 0)
+		return err_set(e, rc, "ring of %s: tail %llu, head %llu", msg_kind_name(kind),
+			       (unsigned long long)tail, (unsigned long long)head);
+	if (rc == 0)
+		return 0;
+	rc = msg_check(out, kind, batch, &s->at.bounds, e);
+	return rc ? rc : 1;
+}
+
+int server_pass(const struct server *s, const struct msg *m, struct pass *p, struct err *e)
+{
+	const struct layout *l = &s->at.layout;
+	const struct plan *plan = s->at.plan;
+	uint64_t pass = msg_pass(m->seq, plan->layers);
+	const char *base = attach_at(&s->at, OBJ_ROUTER, l->router_area[m->batch][pass & 1]);
+
+	memcpy(&p->area, base, sizeof(p->area));
+	p->row = (const struct pass_row *)(base + sizeof(struct pass_area));
+	p->copy = (const struct pass_copy *)(base + l->area_copies[m->batch]);
+	p->pages = (const uint32_t *)(base + l->area_pages[m->batch]);
+	if (p->area.pass != pass || p->area.rows != m->rows ||
+	    p->area.rows > plan->rows[m->batch] || p->area.kind > PASS_HEALTH ||
+	    p->area.n_pages > l->page_list_max || p->area.n_copies > plan->places + 1 ||
+	    p->area.first_layer > p->area.last_layer || p->area.last_layer >= plan->layers ||
+	    m->layer < p->area.first_layer || m->layer > p->area.last_layer)
+		return err_set(e, -EBADMSG,
+			       "pass area of pass %llu, batch %u does not agree with its message",
+			       (unsigned long long)pass, m->batch);
+	return 0;
+}
+
+void server_sleep(const struct server *s, bool (*more)(void *), void *context)
+{
+	bell_prepare(s->bell);
+	if (more(context)) {
+		bell_cancel(s->bell);
+		return;
+	}
+	bell_wait(s->bell, UINT64_MAX);
+}
+
+uint64_t server_floor(const struct server *s, uint32_t batch)
+{
+	const struct layout *l = &s->at.layout;
+
+	return attach_read_u64(&s->at, OBJ_ROUTER, l->router_record, l->router_record_size,
+			       offsetof(struct router_head, floor) + batch * sizeof(uint64_t));
+}
+
+void server_refuse(const struct server *s, const struct msg *m, enum role sender)
+{
+	const uint64_t arg[5] = {sender, m->batch, m->seq, m->kind, 0};
+
+	log_write(s->at.log, s->at.generation, LOG_BAD_MESSAGE, arg);
+	attach_ring(&s->at, ROLE_SCRIBE);
+	attach_ring(&s->at, ROLE_ROUTER);
+}
+
+void server_progress(const struct server *s, uint64_t seq, uint32_t batch)
+{
+	struct progress *p = &s->at.log->progress[0];
+
+	atomic_store_explicit(&p->since_ns, clock_ns(), memory_order_relaxed);
+	/* release: the time is there with the step; init reads both without a lock and only compares with a deadline */
+	atomic_store_explicit(&p->step, seq == UINT64_MAX ? seq : seq * 2 + batch,
+			      memory_order_release);
+}
+
+int server_die(enum role role, const struct err *e)
+{
+	fprintf(stderr, "penstock: %s: %s\n", graph_roles[role].program, e->text);
+	return e->status ? e->status : STATUS_FAILED;
+}

@@ -1,0 +1,73 @@
+/*
+ * What router, mla and experts have in common: their objects, the model's view, the worker team, waiting for messages and for layers that still load, and
+ * the checked reading of a pass area. Each server's main attaches, enters the sandbox and loops.
+ */
+#ifndef RUNTIME_SERVER_SERVER_H
+#define RUNTIME_SERVER_SERVER_H
+
+#include "drivers/cpu/kernels.h"
+#include "ipc/attach.h"
+#include "model/model.h"
+#include "runtime/team.h"
+
+/* A ring end as its consumer sees it: where the producer's tail and entries are. */
+struct ring_end {
+	enum object object; /* producer's */
+	uint64_t
+		record; /* offset of the producer's record, its size, and the tail's offset in it */
+	size_t record_size;
+	size_t tail;
+	uint64_t entries; /* offset of the entries */
+	uint32_t capacity;
+};
+
+struct server {
+	struct attach at;
+	struct cpu_kernels kernels;
+	struct model model;
+	struct team *team;
+	const struct resident_header *resident;
+	struct bell *bell; /* the leader's own */
+};
+
+/* Attaches, checks index and model, starts the team. */
+MUST_CHECK int server_open(struct server *s, enum role role, struct err *e);
+
+/* Waits until everything that `layer` needs is resident (UINT32_MAX: the whole load list). */
+void server_wait_layer(const struct server *s, uint32_t layer);
+
+/* The ring `name` of `batch` as its consumer sees it; lengths and offsets from the layout. */
+struct ring_end server_ring(const struct server *s, enum ring_name name, uint32_t batch);
+
+/* Copies the next message of the ring out and checks it. 1, 0 (empty) or -EBADMSG with a text. */
+MUST_CHECK int server_take(const struct server *s, const struct ring_end *ring, uint64_t head,
+			   enum msg_kind kind, uint32_t batch, struct msg *out, struct err *e);
+
+/* A pass's description, copied and checked: the reader's own. */
+struct pass {
+	struct pass_area area;
+	const struct pass_row *row; /* in the area: copy a row before use, check with pass_row_ok */
+	const struct pass_copy *copy;
+	const uint32_t *pages;
+};
+
+/* Reads the area of m's pass. -EBADMSG where it does not agree with m or with the plan. */
+MUST_CHECK int server_pass(const struct server *s, const struct msg *m, struct pass *p,
+			   struct err *e);
+
+/* Sleeps until rung: returns after a ring or a spurious wake. `more` looks at the records again and says whether there is work. */
+void server_sleep(const struct server *s, bool (*more)(void *), void *context);
+
+/* The lowest pass of `batch` that still counts (machinery 5). */
+uint64_t server_floor(const struct server *s, uint32_t batch);
+
+/* Says that a message or area of `batch` was refused: logs it and rings init. The caller commits refused[batch] = pass. */
+void server_refuse(const struct server *s, const struct msg *m, enum role sender);
+
+/* Marks what worker 0 is doing, for hang detection; UINT64_MAX: nothing. */
+void server_progress(const struct server *s, uint64_t seq, uint32_t batch);
+
+/* Prints the error as "penstock: PROGRAM: text" on stderr and returns the exit status. */
+int server_die(enum role role, const struct err *e);
+
+#endif
