@@ -181,7 +181,7 @@ static void run_step(struct step *st, bool from_router)
 {
 	struct mla *m = st->m;
 	struct err e = {0};
-	uint64_t start = clock_ns();
+	uint64_t start = clock_now_ns();
 
 	if (msg_pass(st->msg.seq, m->s.at.plan->layers) < server_floor(&m->s, st->msg.batch)) {
 		commit(st, from_router, false);
@@ -203,7 +203,7 @@ static void run_step(struct step *st, bool from_router)
 	server_progress(&m->s, UINT64_MAX, 0);
 	count_add(m->s.at.log, COUNT_STEPS, 1);
 	count_add(m->s.at.log, COUNT_ROWS, st->msg.rows);
-	count_add(m->s.at.log, COUNT_ATTENTION_NS, clock_ns() - start);
+	count_add(m->s.at.log, COUNT_ATTENTION_NS, clock_now_ns() - start);
 }
 
 /* A message that does not even pass msg_check: popped, and its sender named. */
@@ -245,12 +245,8 @@ static bool more(void *context)
 	const struct mla_record *d = m->record.draft;
 
 	for (uint32_t b = 0; b < BATCHES; b++) {
-		const struct ring_end *r = &m->attend0[b], *x = &m->attend[b];
-
-		if (attach_read_u64(&m->s.at, r->object, r->record, r->record_size, r->tail) !=
-			    d->attend0_head[b] ||
-		    attach_read_u64(&m->s.at, x->object, x->record, x->record_size, x->tail) !=
-			    d->attend_head[b])
+		if (server_pending(&m->s, &m->attend0[b], d->attend0_head[b]) ||
+		    server_pending(&m->s, &m->attend[b], d->attend_head[b]))
 			return true;
 	}
 	return false;

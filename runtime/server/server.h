@@ -39,6 +39,9 @@ void server_wait_layer(const struct server *s, uint32_t layer);
 /* The ring `name` of `batch` as its consumer sees it; lengths and offsets from the layout. */
 struct ring_end server_ring(const struct server *s, enum ring_name name, uint32_t batch);
 
+/* Whether the ring holds a message. A producer whose tail is impossible counts as silent. */
+bool server_pending(const struct server *s, const struct ring_end *ring, uint64_t head);
+
 /* Copies the next message of the ring out and checks it. 1, 0 (empty) or -EBADMSG with a text. */
 MUST_CHECK int server_take(const struct server *s, const struct ring_end *ring, uint64_t head,
 			   enum msg_kind kind, uint32_t batch, struct msg *out, struct err *e);
