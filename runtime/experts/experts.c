@@ -1,0 +1,193 @@
+/* experts' start, loop and commits; see experts.h. One FEED message is one step, its commit the answer to mla or router. */
+#include "runtime/experts/experts.h"
+
+#include "runtime/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *array(size_t n, size_t size)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(n, size, &bytes))
+		return NULL;
+	return aligned_alloc(64, scratch_round(bytes + 1));
+}
+
+/* `f` holds whole small steps (every decode step of up to all places), or one expert of a large one. */
+static bool scratch_open(struct scratch *sc, const struct server *s, uint32_t batch)
+{
+	const struct plan *p = s->at.plan;
+	const struct model_config *c = s->model.config;
+	size_t rows = p->rows[batch], row = s->at.layout.row_stride * sizeof(float),
+	       pairs = rows * p->top_k, experts = p->experts + 1ull;
+
+	sc->f_rows = (uint32_t)(batch == BATCH_DECODE ? pairs : rows);
+	sc->shared = array(rows, row);
+	sc->f = array(sc->f_rows, row);
+	sc->work = array(1, ffn_scratch_bytes(c, ffn_inner_max(c), (uint32_t)rows));
+	sc->list = array(pairs, sizeof(*sc->list));
+	sc->weight = array(pairs, sizeof(*sc->weight));
+	sc->compact = array(rows, sizeof(*sc->compact));
+	sc->compact_weight = array(rows, sizeof(*sc->compact_weight));
+	sc->start = array(experts, sizeof(*sc->start));
+	sc->active = array(experts, sizeof(*sc->active));
+	sc->slot = array(experts, sizeof(*sc->slot));
+	sc->computed = array(experts, 1);
+	sc->skip = array(rows, 1);
+	return sc->shared && sc->f && sc->work && sc->list && sc->weight && sc->compact &&
+	       sc->compact_weight && sc->start && sc->active && sc->slot && sc->computed &&
+	       sc->skip;
+}
+
+struct experts *experts_open(struct err *e)
+{
+	struct experts *x = calloc(1, sizeof(*x));
+
+	if (!x || server_open(&x->s, ROLE_EXPERTS, e))
+		return NULL;
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		if (!scratch_open(&x->scratch[b], &x->s, b)) {
+			err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for %u rows",
+				 x->s.at.plan->rows[b]);
+			return NULL;
+		}
+		x->feed[b] = server_ring(&x->s, RING_FEED, b);
+	}
+	x->hint = server_ring(&x->s, RING_HINT, 0);
+	record_open(&x->record, attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_record),
+		    sizeof(struct experts_record));
+	return slots_open(&x->slots, &x->s, e) ? NULL : x;
+}
+
+/* The message that passes the rows on, into the ring of whoever is next. */
+static void answer(struct step *st, struct experts_record *d)
+{
+	const struct attach *a = &st->x->s.at;
+	uint32_t b = st->msg.batch, layers = a->plan->layers;
+	bool last = st->msg.layer == st->pass.area.last_layer;
+	uint64_t *tail = last ? &d->finish_tail[b] : &d->attend_tail[b];
+	struct msg out = st->msg;
+
+	out.kind = last ? MSG_FINISH : MSG_ATTEND;
+	out.layer += last ? 0 : 1;
+	out.seq = msg_seq(msg_pass(st->msg.seq, layers), layers, last ? layers + 1 : out.layer + 1);
+	out.generation = a->generation;
+	/* never full: one message per batch is under way in the whole circle */
+	ring_put(attach_at(a, OBJ_EXPERTS,
+			   a->layout.experts_ring[last] + b * RING_ENTRIES * sizeof(out)),
+		 RING_ENTRIES, *tail, *tail, &out);
+	++*tail;
+}
+
+static void commit(struct step *st, bool good)
+{
+	struct experts *x = st->x;
+	struct experts_record *d = x->record.draft;
+	uint32_t b = st->msg.batch;
+	uint64_t pass = msg_pass(st->msg.seq, x->s.at.plan->layers);
+	enum role next = good && st->msg.layer != st->pass.area.last_layer ? ROLE_MLA : ROLE_ROUTER;
+
+	record_touch(&x->record, d, sizeof(*d));
+	d->feed_head[b]++;
+	d->pass[b] = pass;
+	d->part_seq[b] = 0;
+	if (good)
+		answer(st, d);
+	record_commit(&x->record);
+	attach_ring(&x->s.at, next);
+}
+
+void experts_commit_part(struct experts *x, const struct msg *m, uint32_t next, uint32_t side)
+{
+	struct experts_record *d = x->record.draft;
+
+	record_touch(&x->record, d, sizeof(*d));
+	d->part_seq[m->batch] = m->seq;
+	d->part_next[m->batch] = next;
+	d->part_side[m->batch] = side;
+	record_commit(&x->record);
+}
+
+static void refuse(struct step *st)
+{
+	struct experts_record *d = st->x->record.draft;
+
+	d->refused[st->msg.batch] = msg_pass(st->msg.seq, st->x->s.at.plan->layers);
+	server_refuse(&st->x->s, &st->msg, ROLE_ROUTER);
+	commit(st, false);
+}
+
+/* The stream's counts are its thread's; the log's are the leader's. */
+static void count_reads(struct experts *x)
+{
+	const struct stream_counts *c;
+	uint64_t bytes, reads;
+
+	if (!x->slots.n)
+		return;
+	c = stream_counts(x->slots.stream);
+	bytes = atomic_load_explicit(&c->bytes, memory_order_relaxed);
+	reads = atomic_load_explicit(&c->reads, memory_order_relaxed);
+	count_add(x->s.at.log, COUNT_READ_BYTES, bytes - x->seen_bytes);
+	count_add(x->s.at.log, COUNT_READS, reads - x->seen_reads);
+	x->seen_bytes = bytes;
+	x->seen_reads = reads;
+}
+
+bool experts_serve(struct experts *x, uint32_t batch)
+{
+	const struct experts_record *d = x->record.draft;
+	struct step st = {.x = x};
+	struct err e = {0};
+	int rc = server_take(&x->s, &x->feed[batch], d->feed_head[batch], MSG_FEED, batch, &st.msg,
+			     &e);
+	uint64_t start = clock_now_ns();
+
+	if (rc == 0)
+		return false;
+	st.msg.batch = batch;
+	if (rc < 0) {
+		refuse(&st);
+		return true;
+	}
+	if (msg_pass(st.msg.seq, x->s.at.plan->layers) < server_floor(&x->s, batch)) {
+		commit(&st, false);
+		return true;
+	}
+	server_wait_layer(&x->s, st.msg.layer);
+	if (step_prepare(&st, &e)) {
+		refuse(&st);
+		return true;
+	}
+	server_progress(&x->s, st.msg.seq, batch);
+	step_compute(&st);
+	count_reads(x);
+	count_add(x->s.at.log, COUNT_STEPS, 1);
+	count_add(x->s.at.log, COUNT_ROWS, st.msg.rows);
+	count_add(x->s.at.log, COUNT_STEP_NS, clock_now_ns() - start);
+	commit(&st, true);
+	server_progress(&x->s, UINT64_MAX, 0);
+	return true;
+}
+
+/* Hints are popped together with whatever is committed next; a hint is never worth a commit of its own. */
+static bool more(void *context)
+{
+	struct experts *x = context;
+	const struct experts_record *d = x->record.draft;
+
+	return server_pending(&x->s, &x->feed[0], d->feed_head[0]) ||
+	       server_pending(&x->s, &x->feed[1], d->feed_head[1]);
+}
+
+noreturn void experts_loop(struct experts *x)
+{
+	for (;;) {
+		while (experts_serve(x, BATCH_DECODE) || experts_serve(x, BATCH_PREFILL))
+			;
+		server_sleep(&x->s, more, x);
+	}
+}

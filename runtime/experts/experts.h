@@ -1,0 +1,84 @@
+/*
+ * experts' state: everything committed lies in its object, the rest is cache and scratch. Used by runtime/experts/ only.
+ */
+#ifndef RUNTIME_EXPERTS_EXPERTS_H
+#define RUNTIME_EXPERTS_EXPERTS_H
+
+#include "model/ffn.h"
+#include "runtime/experts/slots.h"
+#include "runtime/server/server.h"
+
+#include <stdnoreturn.h>
+
+enum {
+	PART_EXPERTS =
+		32, /* a prefill step commits after this many experts: what a restart repeats at most */
+	FETCH_AHEAD =
+		8 /* experts asked for ahead of the one being computed: 350 MB of V3, far more than the drive has in flight */
+};
+
+/* Scratch of one batch's step; a decode step may run inside a prefill step, so each batch has its own. */
+struct scratch {
+	float *shared;     /* [rows][row_stride]: dense or shared block */
+	float *f;          /* [f_rows][row_stride]: outputs of routed experts */
+	void *work;        /* of ffn_mlp */
+	uint32_t *list;    /* [rows * top_k]: rows of each active expert, expert by expert */
+	float *weight;     /* [rows * top_k] */
+	uint32_t *compact; /* [rows]: rows of one expert that have not failed */
+	float *compact_weight;
+	uint32_t *start;   /* [experts + 1]: begin of each expert in list */
+	uint32_t *active;  /* [experts]: ids that have rows, ascending */
+	uint32_t *slot;    /* [experts]: slot of active[i], pinned; SLOT_NONE: not asked for yet */
+	uint8_t *computed; /* [experts]: active[i] lies in f */
+	uint8_t *skip;     /* [rows]: the row has failed */
+	uint32_t f_rows;
+};
+
+struct experts {
+	struct server s;
+	struct record record; /* struct experts_record */
+	struct ring_end feed[BATCHES];
+	struct ring_end hint;
+	struct slots slots;
+	struct scratch scratch[BATCHES];
+	uint64_t seen_bytes, seen_reads; /* of the stream's counts, already in the log's counters */
+};
+
+/* A step on its way. */
+struct step {
+	struct experts *x;
+	struct msg msg;
+	struct pass pass;
+	struct scratch *sc;
+	const uint64_t *error_in;
+	uint64_t *error_out;
+	const uint16_t *xin; /* [rows][x_stride]: normed input, from mla */
+	const float *h_in;   /* from mla */
+	float *h_out;
+	const uint16_t *route; /* [rows][top_k], from router */
+	const float *route_weight;
+	float *acc;
+	const struct layer *layer;
+	uint32_t n_active;
+	bool buffered; /* outputs of all experts fit in f: they are computed in the order of arrival */
+};
+
+struct experts *experts_open(struct err *e);
+noreturn void experts_loop(struct experts *x);
+
+/* Serves one FEED message of `batch` if there is one. Called by the loop, and between two experts of a prefill step. */
+bool experts_serve(struct experts *x, uint32_t batch);
+
+/* step.c: reads and checks everything a message names; -EBADMSG with a text. Nothing committed is touched. */
+MUST_CHECK int step_prepare(struct step *st, struct err *e);
+
+/* step.c: computes the block; error words and rows are then in experts' object, not yet committed. */
+void step_compute(struct step *st);
+
+/* routed.c: the routed experts of a MoE layer, in acc. */
+void routed_compute(struct step *st);
+
+/* main loop's commit of a part: experts below `next` are in the accumulators of `side`. */
+void experts_commit_part(struct experts *x, const struct msg *m, uint32_t next, uint32_t side);
+
+#endif

@@ -1,0 +1,260 @@
+/*
+ * The routed experts of one layer for the rows of one step (machinery 21, arithmetic 11): asks for what is missing, computes what is there, adds up in ascending order of
+ * expert id. Small steps keep every expert's output and compute in the order of arrival; large ones (prefill) go through the experts in ascending order, each read at most
+ * once, commit in parts, and let a decode step in between two experts.
+ */
+#include "runtime/experts/experts.h"
+
+#include "runtime/clock.h"
+
+#include <string.h>
+
+struct expert_work {
+	struct step *st;
+	const struct weight *mlp;
+	const uint32_t *list;
+	const float *weight;
+	uint32_t n;
+	float *f;
+	bool accumulate;
+};
+
+static void expert_run(void *context, struct worker *w)
+{
+	const struct expert_work *k = context;
+	const struct model *m = &k->st->x->s.model;
+
+	if (k->mlp)
+		ffn_mlp(m, k->mlp, k->st->xin, k->list, k->n, k->f, k->st->sc->work, w);
+	if (k->accumulate) {
+		worker_barrier(w);
+		ffn_accumulate(m, k->st->acc, k->f, k->weight, k->list, k->n, w);
+	}
+}
+
+/* Every row that needs expert active[i] fails with `why`. */
+static void fail_rows(struct step *st, uint32_t i, const struct slot_failure *why)
+{
+	struct experts *x = st->x;
+	uint32_t id = st->sc->active[i];
+	uint64_t arg[5] = {st->msg.layer, id, why->part, (uint64_t)-why->error, why->at};
+
+	log_write(x->s.at.log, x->s.at.generation, why->error ? LOG_READ_ERROR : LOG_BAD_EXPERT,
+		  arg);
+	attach_ring(&x->s.at, ROLE_SCRIBE);
+	count_add(x->s.at.log, COUNT_READ_ERRORS, 1);
+	for (uint32_t j = st->sc->start[id]; j < st->sc->start[id + 1]; j++) {
+		uint32_t r = st->sc->list[j];
+
+		if (st->sc->skip[r])
+			continue;
+		st->sc->skip[r] = 1;
+		st->error_out[r] = row_error(why->error ? CAUSE_READ : CAUSE_BAD_EXPERT,
+					     st->msg.layer, id, -why->error);
+	}
+}
+
+/* The rows of active[i] that have not failed, into compact. */
+static uint32_t live_rows(struct step *st, uint32_t i)
+{
+	struct scratch *sc = st->sc;
+	uint32_t id = sc->active[i], n = 0;
+
+	for (uint32_t j = sc->start[id]; j < sc->start[id + 1]; j++) {
+		if (sc->skip[sc->list[j]])
+			continue;
+		sc->compact[n] = sc->list[j];
+		sc->compact_weight[n] = sc->weight[j];
+		n++;
+	}
+	return n;
+}
+
+/* Pins or asks for active[i]. False if no slot can be had now. */
+static bool ask(struct step *st, uint32_t i)
+{
+	struct experts *x = st->x;
+	uint32_t slot = slots_find(&x->slots, st->msg.layer, st->sc->active[i]);
+
+	if (slot != SLOT_NONE) {
+		count_add(x->s.at.log, COUNT_HITS, 1);
+	} else {
+		slot = slots_fetch(&x->slots, st->msg.layer, st->sc->active[i],
+				   st->msg.batch == BATCH_DECODE ? STREAM_URGENT : STREAM_NORMAL);
+		if (slot == SLOT_NONE)
+			return false;
+		count_add(x->s.at.log, COUNT_MISSES, 1);
+	}
+	st->sc->slot[i] = slot;
+	return true;
+}
+
+/* Asks for active[i], come what may: with nothing else pinned a slot becomes free when a predecessor's reads have landed. */
+static void ask_or_wait(struct step *st, uint32_t i)
+{
+	while (!ask(st, i)) {
+		bell_prepare(st->x->s.bell);
+		bell_wait(st->x->s.bell, 1000 * 1000); /* init rings when an io_uring is empty */
+	}
+}
+
+/* Waits for active[i] and computes it into f. Its slot is no longer pinned. False if the expert failed: its rows have then failed too. */
+static bool compute(struct step *st, uint32_t i, float *f, bool accumulate)
+{
+	struct experts *x = st->x;
+	struct weight mlp[3];
+	struct slot_failure why;
+	uint64_t start = clock_now_ns(), ready;
+	struct expert_work k = {.st = st, .mlp = mlp, .f = f, .accumulate = accumulate};
+	int rc;
+
+	if (!slots_ready(&x->slots, st->sc->slot[i]))
+		atomic_store_explicit(&x->s.at.log->progress[0].drive, 1, memory_order_relaxed);
+	rc = slots_use(&x->slots, st->sc->slot[i], mlp, &why);
+	atomic_store_explicit(&x->s.at.log->progress[0].drive, 0, memory_order_relaxed);
+	ready = clock_now_ns();
+	count_add(x->s.at.log, COUNT_DRIVE_NS, ready - start);
+	if (rc) {
+		fail_rows(st, i, &why);
+		return false;
+	}
+	k.n = live_rows(st, i);
+	k.list = st->sc->compact;
+	k.weight = st->sc->compact_weight;
+	if (k.n)
+		team_run(x->s.team, expert_run, &k);
+	slots_unpin(&x->slots, st->sc->slot[i]);
+	count_add(x->s.at.log, COUNT_EXPERT_NS, clock_now_ns() - ready);
+	return true;
+}
+
+/* Adds the outputs in f, ascending. A row that failed later than its experts were computed is added too: nobody reads it. */
+static void add_up(struct step *st)
+{
+	struct scratch *sc = st->sc;
+
+	for (uint32_t i = 0; i < st->n_active; i++) {
+		uint32_t id = sc->active[i];
+		struct expert_work k = {.st = st,
+					.list = sc->list + sc->start[id],
+					.weight = sc->weight + sc->start[id],
+					.n = sc->start[id + 1] - sc->start[id],
+					.f = sc->f +
+					     (size_t)sc->start[id] * st->x->s.at.layout.row_stride,
+					.accumulate = true};
+
+		if (sc->computed[i])
+			team_run(st->x->s.team, expert_run, &k);
+	}
+}
+
+/* Small steps: hits first, then what arrives; all outputs kept. */
+static void compute_buffered(struct step *st)
+{
+	struct scratch *sc = st->sc;
+	size_t stride = st->x->s.at.layout.row_stride;
+	uint32_t asked = 0;
+
+	while (asked < st->n_active && ask(st, asked))
+		asked++;
+	for (unsigned round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < st->n_active; i++) {
+			if (sc->computed[i])
+				continue;
+			if (i >= asked) {
+				ask_or_wait(st, i);
+				asked = i + 1;
+			}
+			if (round == 0 && !slots_ready(&st->x->slots, sc->slot[i]))
+				continue;
+			/* rows that failed stay in their places, so that f and list agree */
+			sc->computed[i] =
+				compute(st, i, sc->f + (size_t)sc->start[sc->active[i]] * stride,
+					false)
+					? 1
+					: 2;
+			while (asked < st->n_active && ask(st, asked))
+				asked++;
+		}
+	}
+	for (uint32_t i = 0; i < st->n_active; i++)
+		sc->computed[i] &= 1;
+	add_up(st);
+}
+
+/* Large steps: ascending, added at once, in parts. `from` is the first index that is not in the accumulators yet. */
+static void compute_ordered(struct step *st, uint32_t from, uint32_t side)
+{
+	struct experts *x = st->x;
+	const struct layout *l = &x->s.at.layout;
+	uint32_t asked = from, part = 0;
+	size_t bytes = (size_t)st->msg.rows * l->row_stride * sizeof(float);
+
+	for (uint32_t i = from; i < st->n_active; i++) {
+		if (part == PART_EXPERTS) {
+			float *next = attach_at(&x->s.at, OBJ_EXPERTS,
+						l->experts_acc[st->msg.batch][side ^ 1]);
+
+			/* what is committed is not written again: the next part works on a copy (machinery 3, 4) */
+			experts_commit_part(x, &st->msg, st->sc->active[i], side);
+			memcpy(next, st->acc, bytes);
+			st->acc = next;
+			side ^= 1;
+			part = 0;
+		}
+		while (asked < st->n_active && asked < i + FETCH_AHEAD && ask(st, asked))
+			asked++;
+		if (asked == i) {
+			ask_or_wait(st, i);
+			asked = i + 1;
+		}
+		compute(st, i, st->sc->f, true);
+		part++;
+		if (st->msg.batch == BATCH_PREFILL)
+			experts_serve(x, BATCH_DECODE);
+	}
+}
+
+/* First index whose expert id is not below `id`. */
+static uint32_t index_from(const struct step *st, uint32_t id)
+{
+	uint32_t i = 0;
+
+	while (i < st->n_active && st->sc->active[i] < id)
+		i++;
+	return i;
+}
+
+static void clear_work(void *context, struct worker *w)
+{
+	const struct step *st = context;
+
+	ffn_clear(&st->x->s.model, st->acc, st->msg.rows, w);
+}
+
+void routed_compute(struct step *st)
+{
+	struct experts *x = st->x;
+	const struct experts_record *d = x->record.draft;
+	uint32_t b = st->msg.batch, side = 0, from = 0;
+
+	memset(st->sc->computed, 0, st->n_active);
+	if (!st->buffered && d->part_seq[b] == st->msg.seq) {
+		float *committed;
+
+		from = index_from(st, d->part_next[b]);
+		side = d->part_side[b] & 1;
+		committed = attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_acc[b][side]);
+		side ^= 1;
+		st->acc = attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_acc[b][side]);
+		memcpy(st->acc, committed,
+		       (size_t)st->msg.rows * x->s.at.layout.row_stride * sizeof(float));
+	} else {
+		st->acc = attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_acc[b][side]);
+		team_run(x->s.team, clear_work, st);
+	}
+	if (st->buffered)
+		compute_buffered(st);
+	else
+		compute_ordered(st, from, side);
+}

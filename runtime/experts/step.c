@@ -1,0 +1,129 @@
+/*
+ * One step of experts: the feed-forward block of one layer for the rows of a batch. step_prepare checks everything that other processes wrote, step_compute
+ * acts on it. Routed experts are in routed.c.
+ */
+#include "runtime/experts/experts.h"
+
+#include "runtime/clock.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Sorts the rows by expert: start, list, weight, active. Router's ids are checked here, where they become an index. */
+static int sort_rows(struct step *st, struct err *e)
+{
+	const struct plan *p = st->x->s.at.plan;
+	struct scratch *sc = st->sc;
+	uint32_t k = p->top_k, total = 0;
+
+	memset(sc->start, 0, (p->experts + 1) * sizeof(*sc->start));
+	for (uint32_t r = 0; r < st->msg.rows; r++) {
+		if (st->error_in[r])
+			continue;
+		for (uint32_t i = 0; i < k; i++) {
+			uint16_t id = st->route[(size_t)r * k + i];
+
+			if (id >= p->experts || (i && id <= st->route[(size_t)r * k + i - 1]))
+				return err_set(e, -EBADMSG, "route of row %u: expert %u of %u", r,
+					       id, p->experts);
+			sc->start[id]++;
+		}
+	}
+	st->n_active = 0;
+	for (uint32_t id = 0; id < p->experts; id++) {
+		uint32_t n = sc->start[id];
+
+		sc->start[id] = total;
+		total += n;
+		if (n)
+			sc->active[st->n_active++] = id;
+	}
+	sc->start[p->experts] = total;
+	for (uint32_t r = 0; r < st->msg.rows; r++) {
+		if (st->error_in[r])
+			continue;
+		for (uint32_t i = 0; i < k; i++) {
+			uint32_t id = st->route[(size_t)r * k + i], at = sc->start[id]++;
+
+			sc->list[at] = r;
+			sc->weight[at] = st->route_weight[(size_t)r * k + i];
+		}
+	}
+	/* the loop above has moved every start to its end */
+	memmove(sc->start + 1, sc->start, p->experts * sizeof(*sc->start));
+	sc->start[0] = 0;
+	st->buffered = total <= sc->f_rows;
+	return 0;
+}
+
+int step_prepare(struct step *st, struct err *e)
+{
+	struct experts *x = st->x;
+	const struct attach *a = &x->s.at;
+	const struct layout *l = &a->layout;
+	uint32_t b = st->msg.batch;
+	size_t routes = (size_t)st->msg.layer * a->plan->rows[b] * a->plan->top_k;
+	int rc = server_pass(&x->s, &st->msg, &st->pass, e);
+
+	if (rc)
+		return rc;
+	st->sc = &x->scratch[b];
+	st->layer = &x->s.model.layer[st->msg.layer];
+	st->error_in = attach_at(a, OBJ_ROUTER, l->router_error[b]);
+	st->error_out = attach_at(a, OBJ_EXPERTS, l->experts_error[b]);
+	st->xin = attach_at(a, OBJ_MLA, l->mla_x[b]);
+	st->h_in = attach_at(a, OBJ_MLA, l->mla_rows[b]);
+	st->h_out = attach_at(a, OBJ_EXPERTS, l->experts_rows[b]);
+	st->route = (const uint16_t *)attach_at(a, OBJ_ROUTER, l->router_expert[b]) + routes;
+	st->route_weight = (const float *)attach_at(a, OBJ_ROUTER, l->router_weight[b]) + routes;
+	return st->layer->is_moe ? sort_rows(st, e) : 0;
+}
+
+static void shared_work(void *context, struct worker *w)
+{
+	const struct step *st = context;
+
+	ffn_mlp(&st->x->s.model, st->layer->mlp, st->xin, NULL, st->msg.rows, st->sc->shared,
+		st->sc->work, w);
+}
+
+static void finish_work(void *context, struct worker *w)
+{
+	const struct step *st = context;
+	bool shared = st->layer->mlp[0].data != NULL;
+
+	ffn_finish(&st->x->s.model, st->h_out, st->h_in, st->layer->is_moe ? st->acc : NULL,
+		   shared ? st->sc->shared : NULL, st->sc->skip, st->msg.rows, w);
+}
+
+/* Rows that met a number that is not finite. */
+static void find_not_finite(const struct step *st)
+{
+	const struct attach *a = &st->x->s.at;
+
+	for (uint32_t r = 0; r < st->msg.rows; r++) {
+		if (!st->error_out[r] &&
+		    !st->x->s.kernels.all_finite(st->h_out + (size_t)r * a->layout.row_stride,
+						 a->plan->hidden))
+			st->error_out[r] = row_error(CAUSE_NOT_FINITE, st->msg.layer, 0, 0);
+	}
+}
+
+void step_compute(struct step *st)
+{
+	struct log_object *log = st->x->s.at.log;
+	uint64_t start;
+
+	for (uint32_t r = 0; r < st->msg.rows; r++) {
+		st->error_out[r] = st->error_in[r];
+		st->sc->skip[r] = st->error_in[r] != 0;
+	}
+	if (st->layer->is_moe)
+		routed_compute(st);
+	start = clock_now_ns();
+	if (st->layer->mlp[0].data)
+		team_run(st->x->s.team, shared_work, st);
+	team_run(st->x->s.team, finish_work, st);
+	find_not_finite(st);
+	count_add(log, COUNT_SHARED_NS, clock_now_ns() - start);
+}
