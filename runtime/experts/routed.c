@@ -118,9 +118,15 @@ static bool compute(struct step *st, uint32_t i, float *f, bool accumulate)
 		fail_rows(st, i, &why);
 		return false;
 	}
-	k.n = live_rows(st, i);
-	k.list = st->sc->compact;
-	k.weight = st->sc->compact_weight;
+	if (accumulate) {
+		k.n = live_rows(st, i);
+		k.list = st->sc->compact;
+		k.weight = st->sc->compact_weight;
+	} else {
+		/* rows that failed stay in their places, so that f and list agree */
+		k.list = st->sc->list + st->sc->start[st->sc->active[i]];
+		k.n = st->sc->start[st->sc->active[i] + 1] - st->sc->start[st->sc->active[i]];
+	}
 	if (k.n)
 		team_run(x->s.team, expert_run, &k);
 	slots_unpin(&x->slots, st->sc->slot[i]);
@@ -161,13 +167,12 @@ static void compute_buffered(struct step *st)
 		for (uint32_t i = 0; i < st->n_active; i++) {
 			if (sc->computed[i])
 				continue;
+			if (round == 0 && (i >= asked || !slots_ready(&st->x->slots, sc->slot[i])))
+				continue;
 			if (i >= asked) {
 				ask_or_wait(st, i);
 				asked = i + 1;
 			}
-			if (round == 0 && !slots_ready(&st->x->slots, sc->slot[i]))
-				continue;
-			/* rows that failed stay in their places, so that f and list agree */
 			sc->computed[i] =
 				compute(st, i, sc->f + (size_t)sc->start[sc->active[i]] * stride,
 					false)
