@@ -109,7 +109,12 @@ struct router_seq {
 	uint32_t count;    /* tokens in the log: release to the reader by the record's commit */
 	uint32_t n_pages;  /* in its page table */
 	uint32_t in_pass;  /* 1: rows of it are in a running pass */
-	uint32_t mtp_done; /* score: MTP positions computed */
+	uint32_t
+		set_back; /* 1: gives its pages up when that pass has ended, to be computed again later */
+	uint32_t
+		copy_from; /* page whose first copy_rows positions its last page begins with; copied in its first pass */
+	uint32_t copy_rows; /* 0: nothing to copy */
+	uint32_t mtp_done;  /* score: MTP positions computed */
 	uint64_t passes; /* score: passes whose rows lie in the logits object or have been taken */
 	uint32_t out_row0, out_rows, out_position,
 		out_mtp;    /* score: rows of that pass: batch rows, positions, MTP or main */
@@ -147,8 +152,8 @@ struct router_head {
 	uint64_t ring_head[3][BATCHES]; /* ROUTE, FINISH; ANNOUNCE in [2][0] */
 	uint64_t floor[BATCHES];        /* steps of passes below are popped without work */
 	uint64_t refused[BATCHES];      /* a pass whose message was bad, 0: none */
-	uint64_t next_pass;
-	uint64_t clock; /* admissions so far */
+	uint64_t next_pass[BATCHES];    /* from 1; never used again */
+	uint64_t clock;                 /* admissions so far */
 	struct router_batch batch[BATCHES];
 	uint64_t health_hash; /* of the known-answer logits at start; 0: not yet */
 	uint64_t health_ns; /* CLOCK_MONOTONIC of the last token or health pass that came through */
@@ -164,13 +169,12 @@ struct pass_row {
 	uint32_t conn;      /* whose row it is */
 	uint32_t page_list; /* index of its sequence's first page in the area's page list */
 	uint32_t flags;     /* enum row_flags */
-	uint32_t pad;
+	uint32_t
+		source; /* MTP pass: row of the batch's last main pass whose final hidden state goes with token */
 };
 
 enum row_flags {
-	ROW_LOGITS = 1, /* the head is wanted for this row */
-	ROW_MTP =
-		2 /* MTP pass: the hidden row of the same number of the last main pass goes with token */
+	ROW_LOGITS = 1 /* the head is wanted for this row */
 };
 
 struct pass_copy {

@@ -1,0 +1,15 @@
+/*
+ * The server `router`: sequences and schedule, embedding, gates, final norm and head, sampler. It decides which rows run next, which experts each row needs and
+ * which token comes out. Started by init; see machinery 2-6, 15-18.
+ */
+#include "runtime/router/router.h"
+
+int main(void)
+{
+	struct err e = {0};
+	struct router *r = router_open(&e);
+
+	if (!r)
+		return server_die(ROLE_ROUTER, &e);
+	router_loop(r);
+}

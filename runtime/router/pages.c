@@ -1,0 +1,232 @@
+/*
+ * KV pages: taking, keeping and finding them again (machinery 17). A page is free (no name, no reference), in use (referenced), or kept (a name, no reference): kept pages
+ * are taken least recently used first when free ones run out. One page is reserved for the known-answer request.
+ */
+#include "runtime/router/router.h"
+
+#include <assert.h>
+#include <string.h>
+
+uint32_t pages_reserved(const struct router *r)
+{
+	return r->s.at.plan->pages - 1;
+}
+
+void pages_hold(struct router *r, uint32_t page)
+{
+	r->refs[page]++;
+}
+
+void pages_drop(struct router *r, uint32_t page)
+{
+	assert(r->refs[page] > 0);
+	r->refs[page]--;
+}
+
+void pages_open(struct router *r)
+{
+	for (uint32_t c = 0; c < CONN_PLACES; c++) {
+		const struct router_seq *q = router_seq(r, c);
+
+		if (q->status != SEQ_RUNNING)
+			continue;
+		for (uint32_t i = 0; i < q->n_pages; i++)
+			pages_hold(r, router_table(r, q->place)[i]);
+		if (q->copy_rows)
+			pages_hold(r, q->copy_from);
+	}
+}
+
+uint32_t pages_available(const struct router *r)
+{
+	uint32_t n = 0;
+
+	for (uint32_t p = 0; p < pages_reserved(r); p++)
+		n += r->refs[p] == 0;
+	return n;
+}
+
+uint32_t pages_take(struct router *r)
+{
+	uint32_t best = NO_PAGE;
+	struct router_page *page;
+
+	for (uint32_t p = 0; p < pages_reserved(r); p++) {
+		if (r->refs[p])
+			continue;
+		if (router_page(r, p)->name == 0) {
+			best = p;
+			break;
+		}
+		if (best == NO_PAGE || router_page(r, p)->used < router_page(r, best)->used)
+			best = p;
+	}
+	if (best == NO_PAGE)
+		return NO_PAGE;
+	page = router_page_edit(r, best);
+	memset(page, 0, sizeof(*page));
+	pages_hold(r, best);
+	return best;
+}
+
+/* 64 bits over the predecessor's name and n ids: finds pages, decides nothing. */
+static uint64_t name_of(uint64_t previous, const uint32_t *ids, uint32_t n)
+{
+	uint64_t h = previous ^ 0x9e3779b97f4a7c15ull;
+
+	for (uint32_t i = 0; i < n; i++) {
+		h = (h ^ ids[i]) * 0xff51afd7ed558ccdull;
+		h ^= h >> 32;
+	}
+	h = (h ^ n) * 0xc4ceb9fe1a85ec53ull;
+	return (h ^ h >> 29) | 1; /* never 0 */
+}
+
+/* Positions that a page's ids share with the sequence's tokens from `position` on. */
+static uint32_t common(const struct router *r, uint32_t conn, uint32_t position, uint32_t page)
+{
+	const uint32_t *ids = router_page_ids(r, page);
+	uint32_t left = router_known(router_seq(r, conn)) - position,
+		 n = router_page(r, page)->count, i;
+
+	if (n > left)
+		n = left;
+	for (i = 0; i < n && ids[i] == router_token_at(r, conn, position + i); i++)
+		;
+	return i;
+}
+
+/* The page that follows `previous` and shares most positions; NO_PAGE if none shares any. */
+static uint32_t find(const struct router *r, uint32_t conn, uint32_t position, uint64_t previous,
+		     uint32_t *shared)
+{
+	uint32_t best = NO_PAGE;
+
+	*shared = 0;
+	for (uint32_t p = 0; p < pages_reserved(r); p++) {
+		uint32_t n;
+
+		if (router_page(r, p)->name == 0 || router_page(r, p)->previous != previous)
+			continue;
+		n = common(r, conn, position, p);
+		/* among equals one that nobody uses: it need not be copied */
+		if (n > *shared || (n && n == *shared && r->refs[best] && !r->refs[p])) {
+			best = p;
+			*shared = n;
+		}
+	}
+	return best;
+}
+
+static void append(struct router *r, uint32_t conn, uint32_t page)
+{
+	struct router_seq *q = router_seq_edit(r, conn);
+
+	router_table_edit(r, q->place, q->n_pages, 1)[q->n_pages] = page;
+	q->n_pages++;
+}
+
+/* The last, partly shared page: cut and taken over if nobody uses it, else copied. False if there is no page for the copy. */
+static bool take_part(struct router *r, uint32_t conn, uint32_t page, uint32_t shared)
+{
+	struct router_seq *q = router_seq_edit(r, conn);
+	uint32_t mine;
+
+	if (r->refs[page] == 0) {
+		struct router_page *p = router_page_edit(r, page);
+
+		if (shared < p->count) {
+			p->count = shared;
+			p->name = name_of(p->previous, router_page_ids(r, page), shared);
+		}
+		p->used = router_head(r)->clock;
+		pages_hold(r, page);
+		append(r, conn, page);
+		return true;
+	}
+	pages_hold(r,
+		   page); /* so that pages_take does not give it away, and until the copy is made */
+	mine = pages_take(r);
+	if (mine == NO_PAGE) {
+		pages_drop(r, page);
+		return false;
+	}
+	append(r, conn, mine);
+	q->copy_from = page;
+	q->copy_rows = shared;
+	return true;
+}
+
+void pages_reuse(struct router *r, uint32_t conn)
+{
+	struct router_seq *q = router_seq_edit(r, conn);
+	uint32_t known = router_known(q), position = 0, shared;
+	uint64_t previous = r->root_name;
+
+	q->computed = 0;
+	if (q->req.flags & REQUEST_NO_REUSE)
+		return;
+	while (position < known) {
+		uint32_t page = find(r, conn, position, previous, &shared);
+
+		if (page == NO_PAGE)
+			break;
+		if (shared < KV_PAGE_ROWS) {
+			if (take_part(r, conn, page, shared))
+				position += shared;
+			break;
+		}
+		pages_hold(r, page);
+		append(r, conn, page);
+		router_page_edit(r, page)->used = router_head(r)->clock;
+		previous = router_page(r, page)->name;
+		position += shared;
+	}
+	/* the last token's row is computed again where everything was found: the same bytes in the same place */
+	q->computed = position < known ? position : known - 1;
+	if (q->copy_rows > q->computed % KV_PAGE_ROWS &&
+	    q->computed / KV_PAGE_ROWS + 1 == q->n_pages)
+		q->copy_rows = q->computed % KV_PAGE_ROWS;
+	if (q->copy_from != NO_PAGE && q->copy_rows == 0) {
+		pages_drop(r, q->copy_from);
+		q->copy_from = NO_PAGE;
+	}
+}
+
+void pages_release(struct router *r, uint32_t conn)
+{
+	struct router_seq *q = router_seq_edit(r, conn);
+
+	for (uint32_t i = 0; i < q->n_pages && conn != CONN_HEALTH; i++)
+		pages_drop(r, router_table(r, q->place)[i]);
+	if (q->copy_rows)
+		pages_drop(r, q->copy_from);
+	q->copy_rows = 0;
+	q->copy_from = NO_PAGE;
+	q->n_pages = 0;
+	q->computed = 0;
+}
+
+void pages_name(struct router *r, uint32_t conn, uint32_t from, uint32_t to)
+{
+	const struct router_seq *q = router_seq(r, conn);
+	const uint32_t *table = router_table(r, q->place);
+
+	if (q->req.flags & REQUEST_NO_REUSE)
+		return;
+	for (uint32_t i = from / KV_PAGE_ROWS; i * KV_PAGE_ROWS < to; i++) {
+		uint32_t first = i * KV_PAGE_ROWS,
+			 last = first + KV_PAGE_ROWS < to ? first + KV_PAGE_ROWS : to;
+		uint32_t *ids = router_page_ids(r, table[i]);
+		struct router_page *p = router_page_edit(r, table[i]);
+
+		/* ids of positions that the committed record already names stay as they are */
+		for (uint32_t pos = from > first ? from : first; pos < last; pos++)
+			ids[pos - first] = router_token_at(r, conn, pos);
+		if (p->count < last - first)
+			p->count = last - first;
+		p->previous = i ? router_page(r, table[i - 1])->name : r->root_name;
+		p->name = name_of(p->previous, ids, p->count);
+		p->used = router_head(r)->clock;
+	}
+}

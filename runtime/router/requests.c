@@ -1,0 +1,109 @@
+/*
+ * From requests in connection records to sequences (machinery 15). The client role is not believed: what its record says is copied, checked and only then used, and what
+ * it announces is looked up again in the record.
+ */
+#include "runtime/router/router.h"
+
+#include <math.h>
+#include <string.h>
+
+bool requests_active(const struct router_seq *q)
+{
+	return q->status == SEQ_QUEUED || q->status == SEQ_RUNNING;
+}
+
+static struct request read_request(const struct router *r, uint32_t conn)
+{
+	const struct layout *l = &r->s.at.layout;
+	struct request req;
+
+	record_read(attach_at(&r->s.at, OBJ_CLIENT, l->client_conn + conn * l->client_conn_stride),
+		    sizeof(struct conn_record), offsetof(struct conn_record, request), &req,
+		    sizeof(req));
+	return req;
+}
+
+static bool valid(const struct router *r, uint32_t conn, const struct request *q)
+{
+	const struct plan *p = r->s.at.plan;
+	uint32_t known = REQUEST_LOGITS | REQUEST_MTP | REQUEST_HEALTH | REQUEST_NO_REUSE;
+	bool rows_only = q->flags & REQUEST_LOGITS;
+
+	if (q->flags & ~known || (rows_only && !p->score) ||
+	    (q->flags & REQUEST_MTP && p->layers == p->main_layers) ||
+	    !(q->flags & REQUEST_HEALTH) != (conn != CONN_HEALTH))
+		return false;
+	if (q->n_prompt == 0 || q->n_prompt > p->context ||
+	    q->max_tokens > p->context - q->n_prompt || (q->max_tokens == 0) != rows_only)
+		return false;
+	return isfinite(q->temperature) && q->temperature >= 0 && q->top_p > 0 && q->top_p <= 1 &&
+	       q->min_p >= 0 && q->min_p <= 1;
+}
+
+void requests_end(struct router *r, uint32_t conn, enum seq_status status, uint64_t error)
+{
+	struct router_seq *q = router_seq_edit(r, conn);
+
+	if (q->status == SEQ_RUNNING) {
+		if (q->place < r->s.at.plan->places)
+			router_head(r)->running--;
+		pages_release(r, conn);
+	} else if (q->status == SEQ_QUEUED) {
+		router_head(r)->queued--;
+	}
+	q->status = (uint32_t)status;
+	q->error = error;
+	q->place = NO_PLACE;
+}
+
+/* A request that the router has not seen: into the queue, or refused. */
+static void take(struct router *r, uint32_t conn, const struct request *req)
+{
+	struct router_seq *q = router_seq_edit(r, conn);
+	struct router_head *h = router_head(r);
+
+	memset(q, 0, sizeof(*q));
+	q->request = req->number;
+	q->place = NO_PLACE;
+	q->copy_from = NO_PAGE;
+	q->req = *req;
+	if (!req->live)
+		return;
+	count_add(r->s.at.log, COUNT_REQUESTS, 1);
+	if (!valid(r, conn, req)) {
+		q->status = SEQ_FAILED;
+		q->error = row_error(CAUSE_BAD_REQUEST, 0, 0, 0);
+	} else if (h->queued >= r->s.at.plan->queue && conn != CONN_HEALTH) {
+		q->status = SEQ_BUSY;
+		count_add(r->s.at.log, COUNT_REJECTED, 1);
+	} else {
+		q->status = SEQ_QUEUED;
+		q->order = ++h->clock;
+		h->queued++;
+	}
+}
+
+void requests_look(struct router *r, uint32_t conn)
+{
+	const struct router_seq *q = router_seq(r, conn);
+	struct request req = read_request(r, conn);
+
+	if (req.number == 0 || req.number < q->request)
+		return;
+	if (q->in_pass && (req.number != q->request || !req.live)) {
+		r->again[conn] = 1;
+		return;
+	}
+	if (req.number == q->request) {
+		struct router_seq *own = router_seq_edit(r, conn);
+
+		if (!req.live && requests_active(q))
+			requests_end(r, conn, SEQ_DONE, 0);
+		own->req.live = req.live;
+		own->req.taken = req.taken;
+		return;
+	}
+	if (requests_active(q))
+		requests_end(r, conn, SEQ_DONE, 0);
+	take(r, conn, &req);
+}

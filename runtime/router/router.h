@@ -1,0 +1,105 @@
+/*
+ * router's state. Everything committed lies in the record of router's object: a head, one sequence per connection, page tables by place, pages. Reference counts of pages
+ * and the like are derived from it when a successor attaches. Used by runtime/router/ only.
+ *
+ * Invariants, each asserted where it is used:
+ *  1. A sequence has a place exactly while it is SEQ_RUNNING (health: the place behind the last).
+ *  2. Positions 0 .. computed - 1 of a running sequence have KV rows; its table covers them.
+ *  3. A page is written only by the one running sequence whose table ends with it; pages before a table's last are shared and full.
+ *  4. A page's name speaks of ids that lie in router_page_ids, and of KV rows of passes that have ended.
+ */
+#ifndef RUNTIME_ROUTER_ROUTER_H
+#define RUNTIME_ROUTER_ROUTER_H
+
+#include "model/gate.h"
+#include "model/head.h"
+#include "model/mtp.h"
+#include "model/sampler.h"
+#include "runtime/server/server.h"
+
+#include <stdnoreturn.h>
+
+#define NO_PLACE UINT32_MAX
+#define NO_PAGE  UINT32_MAX
+
+struct router {
+	struct server s;
+	struct record record;
+	struct ring_end route[BATCHES];  /* from mla */
+	struct ring_end finish[BATCHES]; /* from experts */
+	struct ring_end announce;        /* from the client role */
+	uint32_t *refs;                  /* [pages] running sequences that use a page */
+	uint8_t again
+		[CONN_PLACES]; /* the connection's request is to be looked at when its pass has ended */
+	uint64_t root_name; /* what the first page of every sequence follows: the model */
+	/* scratch */
+	void *gate_work, *mtp_work, *sampler_work;
+	uint8_t *skip, *failed; /* [largest batch] */
+	uint32_t *token;        /* [largest batch] */
+	float *picked;          /* [picked_max][row_stride]: rows for the head, then normed */
+	uint16_t *picked_x;     /* [picked_max][x_stride] */
+	float *logits;          /* [picked_max][vocab], or the logits object of a score run */
+	uint32_t picked_max;
+};
+
+/* ---- router.c: the record ---- */
+struct router_head *router_head(struct router *r);                   /* of the draft, touched */
+struct router_seq *router_seq_edit(struct router *r, uint32_t conn); /* touched */
+const struct router_seq *router_seq(const struct router *r, uint32_t conn);
+uint32_t *
+router_table_edit(struct router *r, uint32_t place, uint32_t first,
+		  uint32_t n); /* touched: entries first .. first + n - 1; returns entry 0 */
+const uint32_t *router_table(const struct router *r, uint32_t place);
+struct router_page *router_page_edit(struct router *r, uint32_t page);
+const struct router_page *router_page(const struct router *r, uint32_t page);
+uint32_t *router_page_ids(const struct router *r, uint32_t page); /* [256], outside the record */
+struct token_entry *router_tokens(const struct router *r, uint32_t conn); /* [context] */
+const uint32_t *router_prompt(const struct router *r,
+			      uint32_t conn); /* [context], in the client's object: hostile */
+/* Tokens known of a sequence: prompt and log. */
+uint32_t router_known(const struct router_seq *q);
+/* Token at a position below router_known; UINT32_MAX for a prompt id that the vocabulary lacks. */
+uint32_t router_token_at(const struct router *r, uint32_t conn, uint32_t position);
+void router_commit(struct router *r);
+
+struct router *router_open(struct err *e);
+noreturn void router_loop(struct router *r);
+
+/* ---- requests.c: what the client role wants ---- */
+/* Looks at a connection's request and draws the consequence in the draft: queue, refuse, end. */
+void requests_look(struct router *r, uint32_t conn);
+/* Ends a sequence that is in no pass, releasing pages and place. */
+void requests_end(struct router *r, uint32_t conn, enum seq_status status, uint64_t error);
+bool requests_active(const struct router_seq *q);
+
+/* ---- pages.c ---- */
+void pages_open(struct router *r);
+/* A page for writing, with a reference and without a name; NO_PAGE if all are in use. */
+uint32_t pages_take(struct router *r);
+/* Pages that pages_take could give. */
+uint32_t pages_available(const struct router *r);
+void pages_hold(struct router *r, uint32_t page);
+void pages_drop(struct router *r, uint32_t page);
+/* The page kept for the known-answer request. */
+uint32_t pages_reserved(const struct router *r);
+/*
+ * Finds the longest run of positions that kept pages share with the sequence's known tokens and puts it into its table (place set, n_pages 0):
+ * sets n_pages, computed and the copy. Never all known tokens: the last is always computed.
+ */
+void pages_reuse(struct router *r, uint32_t conn);
+/* Gives back all pages of a sequence. */
+void pages_release(struct router *r, uint32_t conn);
+/* Names the pages of positions from .. to - 1, whose KV rows are now committed. */
+void pages_name(struct router *r, uint32_t conn, uint32_t from, uint32_t to);
+
+/* ---- schedule.c ---- */
+/* Admits what fits and starts a pass on each idle batch. Whether a pass was started (and committed). */
+bool schedule(struct router *r);
+
+/* ---- steps.c ---- */
+/* Serves one message of the circle, decode first. Whether there was one. */
+bool steps_serve(struct router *r);
+/* Gives up passes that a neighbour refused (machinery 5). Whether there was one. */
+bool steps_abandon_refused(struct router *r);
+
+#endif

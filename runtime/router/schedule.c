@@ -1,0 +1,407 @@
+/*
+ * The schedule: who gets a place, which rows run next, and the first step of a pass (machinery 6, 7, 18). Decode rows form one batch, prefill rows the other; a sequence
+ * has rows in at most one running pass. Whatever is decided here, tokens do not depend on it.
+ */
+#include "runtime/router/router.h"
+
+#include "runtime/clock.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* A pass being put together: its area is written outside the record, the rest in the draft. */
+struct build {
+	struct router *r;
+	uint32_t batch;
+	struct pass_area *area;
+	struct pass_row *row;
+	struct pass_copy *copy;
+	uint32_t *pages;
+	uint32_t failed; /* sequences that ended instead of getting rows */
+};
+
+static struct build build_start(struct router *r, uint32_t batch, enum pass_kind kind)
+{
+	const struct layout *l = &r->s.at.layout;
+	uint64_t pass = router_head(r)->next_pass[batch];
+	char *base = attach_at(&r->s.at, OBJ_ROUTER, l->router_area[batch][pass & 1]);
+	const struct plan *p = r->s.at.plan;
+	struct build b = {.r = r,
+			  .batch = batch,
+			  .area = (struct pass_area *)base,
+			  .row = (struct pass_row *)(base + sizeof(struct pass_area)),
+			  .copy = (struct pass_copy *)(base + l->area_copies[batch]),
+			  .pages = (uint32_t *)(base + l->area_pages[batch])};
+
+	*b.area = (struct pass_area){
+		.pass = pass, .kind = (uint32_t)kind, .last_layer = p->main_layers - 1};
+	if (kind == PASS_MTP) {
+		b.area->first_layer = p->main_layers;
+		b.area->last_layer = p->main_layers;
+	}
+	return b;
+}
+
+static bool score_rows(const struct router_seq *q)
+{
+	return q->req.flags & REQUEST_LOGITS;
+}
+
+/* MTP positions of a score sequence whose hidden states are there and whose next token is known. */
+static uint32_t mtp_pending(const struct router_seq *q)
+{
+	uint32_t last = q->req.n_prompt - 1;
+
+	if (!(q->req.flags & REQUEST_MTP))
+		return 0;
+	return (q->computed < last ? q->computed : last) - q->mtp_done;
+}
+
+/* The youngest running sequence but `conn`, UINT32_MAX if there is none younger than it. */
+static uint32_t youngest(const struct router *r, uint32_t conn)
+{
+	uint32_t best = UINT32_MAX;
+	uint64_t order = router_seq(r, conn)->order;
+
+	for (uint32_t c = 0; c < CONNS; c++) {
+		const struct router_seq *q = router_seq(r, c);
+
+		if (q->status == SEQ_RUNNING && q->order > order) {
+			best = c;
+			order = q->order;
+		}
+	}
+	return best;
+}
+
+/* Back to the queue, to be computed again from prompt and log: same bits, nothing truncated. */
+static void set_back(struct router *r, uint32_t conn)
+{
+	struct router_seq *q = router_seq_edit(r, conn);
+	struct router_head *h = router_head(r);
+
+	pages_release(r, conn);
+	q->status = SEQ_QUEUED;
+	q->place = NO_PLACE;
+	q->set_back = 0;
+	h->running--;
+	h->queued++;
+	count_add(r->s.at.log, COUNT_PREEMPTED, 1);
+}
+
+/* Makes sure that the sequence has the page of `position`. False: not now; somebody younger gives up pages, or this one was set back itself. */
+static bool have_page(struct router *r, uint32_t conn, uint32_t position)
+{
+	uint32_t page, other;
+
+	if (position / KV_PAGE_ROWS < router_seq(r, conn)->n_pages)
+		return true;
+	page = pages_take(r);
+	while (page == NO_PAGE) {
+		other = youngest(r, conn);
+		if (other == UINT32_MAX) {
+			set_back(r, conn);
+			return false;
+		}
+		if (router_seq(r, other)->in_pass) {
+			router_seq_edit(r, other)->set_back = 1;
+			return false;
+		}
+		set_back(r, other);
+		page = pages_take(r);
+	}
+	router_table_edit(r, router_seq(r, conn)->place, router_seq(r, conn)->n_pages,
+			  1)[router_seq(r, conn)->n_pages] = page;
+	router_seq_edit(r, conn)->n_pages++;
+	return true;
+}
+
+/* Adds rows of a sequence at positions from .. to - 1 (MTP: of the pairs whose first members they are); fewer if pages or room run out. */
+static void build_rows(struct build *b, uint32_t conn, uint32_t from, uint32_t to)
+{
+	struct router *r = b->r;
+	const struct plan *p = r->s.at.plan;
+	bool mtp = b->area->kind == PASS_MTP;
+	struct router_seq *q = router_seq_edit(r, conn);
+	uint32_t list = b->area->n_pages, first = b->area->rows, known = router_known(q);
+
+	for (uint32_t pos = from; pos < to && b->area->rows < p->rows[b->batch]; pos++) {
+		uint32_t at = pos + mtp, token = router_token_at(r, conn, at);
+
+		if (token == UINT32_MAX) {
+			b->area->rows = first;
+			requests_end(r, conn, SEQ_FAILED, row_error(CAUSE_BAD_REQUEST, 0, 0, 0));
+			b->failed++;
+			return;
+		}
+		if (!have_page(r, conn, at)) {
+			if (q->status != SEQ_RUNNING)
+				b->area->rows = first; /* set back: it has no pages any more */
+			break;
+		}
+		b->row[b->area->rows++] = (struct pass_row){
+			.token = token,
+			.position = at,
+			.conn = conn,
+			.page_list = list,
+			.flags = score_rows(q) || pos + 1 == known ? ROW_LOGITS : 0,
+			.source = mtp ? q->out_row0 + (pos - q->out_position) : 0};
+	}
+	if (b->area->rows == first)
+		return;
+	memcpy(b->pages + list, router_table(r, q->place), q->n_pages * sizeof(uint32_t));
+	b->area->n_pages += q->n_pages;
+	if (q->copy_rows)
+		b->copy[b->area->n_copies++] =
+			(struct pass_copy){.from = q->copy_from,
+					   .to = router_table(r, q->place)[q->n_pages - 1],
+					   .rows = q->copy_rows};
+	q->in_pass = 1;
+}
+
+struct embed {
+	struct router *r;
+	const struct build *b;
+	const float *final;
+};
+
+static void embed_work(void *context, struct worker *w)
+{
+	const struct embed *m = context;
+	struct router *r = m->r;
+	const struct attach *a = &r->s.at;
+	float *rows = attach_at(a, OBJ_ROUTER, a->layout.router_rows[m->b->batch]);
+
+	if (m->b->area->kind == PASS_MTP)
+		mtp_rows(&r->s.model, a->plan->main_layers, r->token, m->final, m->b->area->rows,
+			 rows, r->mtp_work, w);
+	else
+		embed_rows(&r->s.model, r->token, m->b->area->rows, rows, w);
+}
+
+/* MTP: the hidden states of the pairs, in the order of the pass's rows. They stand behind the picked rows' place, which the pass does not need yet. */
+static const float *gather_final(struct router *r, const struct build *b)
+{
+	const struct layout *l = &r->s.at.layout;
+	const float *final = attach_at(&r->s.at, OBJ_ROUTER, l->router_final[b->batch]);
+
+	for (uint32_t i = 0; i < b->area->rows; i++)
+		memcpy(r->picked + (size_t)i * l->row_stride,
+		       final + (size_t)b->row[i].source * l->row_stride,
+		       r->s.at.plan->hidden * sizeof(float));
+	return r->picked;
+}
+
+/* Hop 0: the embedding rows, then the commit that starts the pass. */
+static void launch(struct build *b)
+{
+	struct router *r = b->r;
+	const struct attach *a = &r->s.at;
+	struct router_head *h = router_head(r);
+	struct embed m = {.r = r, .b = b};
+	struct msg msg = {.kind = MSG_ATTEND,
+			  .batch = b->batch,
+			  .layer = b->area->first_layer,
+			  .generation = a->generation,
+			  .rows = b->area->rows,
+			  .seq = msg_seq(b->area->pass, a->plan->layers, b->area->first_layer + 1)};
+
+	server_wait_layer(&r->s, b->area->first_layer);
+	for (uint32_t i = 0; i < b->area->rows; i++)
+		r->token[i] = b->row[i].token;
+	if (b->area->kind == PASS_MTP)
+		m.final = gather_final(r, b);
+	team_run(r->s.team, embed_work, &m);
+	memset(attach_at(a, OBJ_ROUTER, a->layout.router_error[b->batch]), 0,
+	       b->area->rows * sizeof(uint64_t));
+	/* never full: one message per batch is under way in the whole circle */
+	ring_put(attach_at(a, OBJ_ROUTER,
+			   a->layout.router_ring[0] + b->batch * RING_ENTRIES * sizeof(msg)),
+		 RING_ENTRIES, h->ring_tail[0][b->batch], h->ring_tail[0][b->batch], &msg);
+	h->ring_tail[0][b->batch]++;
+	h->batch[b->batch] = (struct router_batch){
+		.pass = b->area->pass, .kind = b->area->kind, .rows = b->area->rows};
+	h->next_pass[b->batch]++;
+	router_commit(r);
+	attach_ring(a, ROLE_MLA);
+	count_add(a->log, COUNT_PASSES, 1);
+}
+
+/* Pages that a queued sequence needs beyond those it finds: its tokens', and one more where it was set back (machinery 18). */
+static bool pages_suffice(const struct router *r, const struct router_seq *q)
+{
+	uint32_t need = (router_known(q) + KV_PAGE_ROWS - 1) / KV_PAGE_ROWS;
+
+	need += q->count && need < r->s.at.layout.pages_per_seq;
+	return need <= q->n_pages + pages_available(r);
+}
+
+/* Gives the oldest queued sequence a place if its pages are there. */
+static bool admit(struct router *r)
+{
+	const struct plan *p = r->s.at.plan;
+	struct router_head *h = router_head(r);
+	uint32_t oldest = UINT32_MAX, place;
+	struct router_seq *q;
+
+	for (uint32_t c = 0; c < CONNS; c++) {
+		const struct router_seq *s = router_seq(r, c);
+
+		if (s->status == SEQ_QUEUED &&
+		    (oldest == UINT32_MAX || s->order < router_seq(r, oldest)->order))
+			oldest = c;
+	}
+	if (oldest == UINT32_MAX || h->running >= p->places)
+		return false;
+	for (place = 0; place < p->places; place++) {
+		bool taken = false;
+
+		for (uint32_t c = 0; c < CONNS && !taken; c++)
+			taken = router_seq(r, c)->status == SEQ_RUNNING &&
+				router_seq(r, c)->place == place;
+		if (!taken)
+			break;
+	}
+	assert(place < p->places); /* router 1 */
+	q = router_seq_edit(r, oldest);
+	q->place = place;
+	pages_reuse(r, oldest);
+	if (!pages_suffice(r, q)) {
+		pages_release(r, oldest);
+		q->place = NO_PLACE;
+		return false;
+	}
+	q->status = SEQ_RUNNING;
+	if (!q->count) {
+		q->cached = q->computed;
+		count_add(r->s.at.log, COUNT_CACHED_TOKENS, q->cached);
+	}
+	h->queued--;
+	h->running++;
+	return true;
+}
+
+/* The known-answer pass: BOS through the layers up to the first MoE layer. */
+static bool start_health(struct router *r)
+{
+	const struct plan *p = r->s.at.plan;
+	const struct router_seq *q = router_seq(r, CONN_HEALTH);
+	struct build b;
+	uint32_t layer = 0;
+
+	if (q->status != SEQ_QUEUED)
+		return false;
+	router_seq_edit(r, CONN_HEALTH)->place = p->places;
+	router_table_edit(r, p->places, 0, 1)[0] = pages_reserved(r);
+	router_seq_edit(r, CONN_HEALTH)->n_pages = 1;
+	router_seq_edit(r, CONN_HEALTH)->status = SEQ_RUNNING;
+	router_head(r)->queued--;
+	b = build_start(r, BATCH_DECODE, PASS_HEALTH);
+	while (layer + 1 < p->main_layers && !r->s.model.layer[layer].is_moe)
+		layer++;
+	b.area->last_layer = layer;
+	build_rows(&b, CONN_HEALTH, 0, 1);
+	if (!b.area->rows) {
+		router_commit(r);
+		attach_ring(&r->s.at, ROLE_CLIENT);
+		return true;
+	}
+	launch(&b);
+	return true;
+}
+
+/* Whether a score client still reads rows of the last pass: the logits object is not overwritten before. */
+static bool rows_unread(const struct router *r)
+{
+	for (uint32_t c = 0; r->s.at.plan->score && c < CONNS; c++) {
+		const struct router_seq *q = router_seq(r, c);
+
+		if (score_rows(q) && q->req.live && q->passes != q->req.taken)
+			return true;
+	}
+	return false;
+}
+
+/* Whether a sequence may have rows in the next pass of this batch. */
+static bool runnable(const struct router *r, uint32_t conn, uint32_t batch, bool mtp)
+{
+	const struct router_seq *q = router_seq(r, conn);
+	uint32_t left = router_known(q) - q->computed;
+
+	if (q->status != SEQ_RUNNING || q->in_pass)
+		return false;
+	if (score_rows(q))
+		return batch == BATCH_PREFILL && (mtp ? mtp_pending(q) > 0 : left > 0);
+	return batch == BATCH_DECODE ? left == 1 : left > 1;
+}
+
+/* Running sequences in the order of admission, `after` the given one. */
+static uint32_t next_in_order(const struct router *r, uint64_t after)
+{
+	uint32_t best = UINT32_MAX;
+
+	for (uint32_t c = 0; c < CONNS; c++) {
+		const struct router_seq *q = router_seq(r, c);
+
+		if (q->status == SEQ_RUNNING && q->order > after &&
+		    (best == UINT32_MAX || q->order < router_seq(r, best)->order))
+			best = c;
+	}
+	return best;
+}
+
+/* Fills a pass of `batch` and starts it. False if nobody has rows for it. */
+static bool start_pass(struct router *r, uint32_t batch)
+{
+	struct build b;
+	uint64_t order = 0;
+	uint32_t c;
+	bool mtp = false;
+
+	if (batch == BATCH_PREFILL) {
+		if (rows_unread(r))
+			return false;
+		for (c = 0; c < CONNS; c++)
+			mtp |= runnable(r, c, batch, true);
+	}
+	b = build_start(r, batch, mtp ? PASS_MTP : PASS_MAIN);
+	while ((c = next_in_order(r, order)) != UINT32_MAX) {
+		const struct router_seq *q = router_seq(r, c);
+
+		order = q->order;
+		if (!runnable(r, c, batch, mtp))
+			continue;
+		if (mtp)
+			build_rows(&b, c, q->mtp_done, q->mtp_done + mtp_pending(q));
+		else
+			build_rows(&b, c, q->computed, router_known(q));
+	}
+	if (b.area->rows) {
+		launch(&b);
+	} else if (b.failed) {
+		router_commit(r);
+		attach_ring(&r->s.at, ROLE_CLIENT);
+		return true;
+	}
+	return b.area->rows > 0;
+}
+
+bool schedule(struct router *r)
+{
+	const struct router_head *h = r->record.draft;
+	bool admitted = false, started = false;
+
+	while (admit(r))
+		admitted = true;
+	if (h->batch[BATCH_DECODE].pass == 0)
+		started = start_health(r) || start_pass(r, BATCH_DECODE);
+	h = r->record.draft;
+	if (h->batch[BATCH_PREFILL].pass == 0)
+		started |= start_pass(r, BATCH_PREFILL);
+	if (admitted && !started)
+		router_commit(r);
+	count_set(r->s.at.log, COUNT_RUNNING, router_head(r)->running);
+	count_set(r->s.at.log, COUNT_QUEUED, router_head(r)->queued);
+	count_set(r->s.at.log, COUNT_PAGES_FREE, pages_available(r));
+	return started;
+}
