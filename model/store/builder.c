@@ -4,6 +4,7 @@
 #include "model/store/builder.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,8 @@ void builder_fini(struct builder *p)
 	free(p->experts);
 	free(p->loads);
 	free(p->names);
+	free(p->tokenizer);
+	free(p->candidates);
 }
 
 static int no_memory(struct builder *p)
@@ -160,6 +163,30 @@ void builder_warn(struct builder *p, const char *format, ...)
 		memcpy(p->warnings + used + n, "\n", 2);
 }
 
+int builder_read(struct builder *p, const char *name, uint64_t max, char **text, size_t *len,
+		 struct err *e)
+{
+	int file = store_files_find(p->files, name, strlen(name));
+	uint64_t bytes;
+
+	*text = NULL;
+	*len = 0;
+	if (file < 0)
+		return 0;
+	bytes = p->files->file[file].bytes;
+	if (bytes > max)
+		return err_exit(e, STATUS_MODEL, -EFBIG,
+				"%s: %" PRIu64 " bytes are more than the limit of %" PRIu64, name,
+				bytes, max);
+	*text = malloc(bytes + 1);
+	if (!*text)
+		return err_exit(e, STATUS_MEMORY, -ENOMEM, "%s: no memory for %" PRIu64 " bytes",
+				name, bytes);
+	*len = bytes;
+	return store_read(p->files, (uint32_t)file, 0, *text, bytes, p->bounce,
+			  BUILDER_BOUNCE_BYTES, e);
+}
+
 static struct index_span place(uint64_t *end, uint64_t count, uint64_t size)
 {
 	struct index_span span = {round_up(*end, RESIDENT_ALIGN), count};
@@ -185,6 +212,9 @@ int builder_write(struct builder *p, void *out, size_t cap, size_t *used)
 	const struct index_span loads = place(&end, p->n_loads, sizeof(p->loads[0]));
 	const struct index_span names = place(&end, p->names_len, 1);
 
+	const struct index_span tokenizer = place(&end, p->tokenizer_bytes, 1);
+	const struct index_span candidates = place(&end, p->candidates_bytes, 1);
+
 	end = round_up(end, RESIDENT_ALIGN);
 	*used = end;
 	if (end > cap)
@@ -204,6 +234,11 @@ int builder_write(struct builder *p, void *out, size_t cap, size_t *used)
 	ix->files = files;
 	ix->loads = loads;
 	ix->names = names;
+	ix->tokenizer = tokenizer;
+	ix->candidates = candidates;
+	ix->template_id = p->template_id;
+	memcpy(ix->template_problem, p->template_problem, sizeof(ix->template_problem));
+	memcpy(ix->tokenizer_problem, p->tokenizer_problem, sizeof(ix->tokenizer_problem));
 	ix->resident_bytes = p->resident + RESIDENT_SLACK;
 	ix->load_bytes = p->load_bytes;
 	ix->param_count = p->param_count;
@@ -213,6 +248,8 @@ int builder_write(struct builder *p, void *out, size_t cap, size_t *used)
 	copy_span(ix, experts, p->experts, sizeof(p->experts[0]));
 	copy_span(ix, loads, p->loads, sizeof(p->loads[0]));
 	copy_span(ix, names, p->names, 1);
+	copy_span(ix, tokenizer, p->tokenizer, 1);
+	copy_span(ix, candidates, p->candidates, 1);
 	for (uint32_t i = 0; i < p->files->count; i++) {
 		struct index_file *file = (struct index_file *)((char *)ix + files.off) + i;
 

@@ -33,6 +33,13 @@ struct builder {
 	uint64_t param_count;
 	uint32_t expert_type; /* enum index_type of routed experts; 0 until the first */
 	uint8_t model_hash[32];
+	void *tokenizer; /* the blob of model/text/tokenizer.h; count 0: none */
+	size_t tokenizer_bytes;
+	uint8_t *candidates;
+	size_t candidates_bytes;
+	uint32_t template_id; /* enum template_id */
+	char template_problem[120];
+	char tokenizer_problem[240];
 	char warnings[480];
 	struct err *e;
 };
@@ -55,6 +62,16 @@ void builder_sort_loads(struct builder *p);
 
 /* Adds a line for the user; what does not fit is cut. */
 void builder_warn(struct builder *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/*
+ * Reads the whole file `name` of at most `max` bytes. *text is malloc'ed in any case of success, and NULL if there is no such file; the caller frees it
+ * after an error too.
+ */
+MUST_CHECK int builder_read(struct builder *p, const char *name, uint64_t max, char **text,
+			    size_t *len, struct err *e);
+
+/* Tokenizer and chat template; survey_text.c. The config must be there. */
+MUST_CHECK int builder_add_text(struct builder *p);
 
 /* Writes the index; see survey(). */
 MUST_CHECK int builder_write(struct builder *p, void *out, size_t cap, size_t *used);

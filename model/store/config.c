@@ -38,7 +38,7 @@ static int read_u32(const struct fields *f, const char *name, uint32_t *out)
 
 	if (!v)
 		return 0;
-	if (!json_u64(v, true, &value) || value > UINT32_MAX)
+	if (!store_json_u64(v, true, &value) || value > UINT32_MAX)
 		return refuse(f, name, "is not a whole number of 0 to 2^32 - 1");
 	*out = (uint32_t)value;
 	return 0;
@@ -255,8 +255,8 @@ static int read_block_size(const struct fields *f, yyjson_val *v)
 	uint64_t columns = 0;
 
 	if (yyjson_is_arr(v) && yyjson_arr_size(v) == 2 &&
-	    json_u64(yyjson_arr_get(v, 0), true, &rows) &&
-	    json_u64(yyjson_arr_get(v, 1), true, &columns) && rows == 128 && columns == 128)
+	    store_json_u64(yyjson_arr_get(v, 0), true, &rows) &&
+	    store_json_u64(yyjson_arr_get(v, 1), true, &columns) && rows == 128 && columns == 128)
 		return 0;
 	return refuse(f, "quantization_config.weight_block_size", "is not [128, 128]");
 }
@@ -324,7 +324,8 @@ static int read_eos(const struct fields *f, struct model_config *c)
 	for (size_t i = 0; i < n; i++) {
 		uint64_t id;
 
-		if (!json_u64(list ? yyjson_arr_get(v, i) : v, true, &id) || id >= c->vocab_size)
+		if (!store_json_u64(list ? yyjson_arr_get(v, i) : v, true, &id) ||
+		    id >= c->vocab_size)
 			return refuse(f, "eos_token_id", "is not a token id below vocab_size");
 		c->eos_token_id[c->n_eos++] = (uint32_t)id;
 	}
@@ -365,9 +366,9 @@ int config_parse(const char *json, size_t len, const char *generation, size_t ge
 	memset(c, 0, sizeof(*c));
 	if (len > CONFIG_BYTES_MAX || (generation && generation_len > CONFIG_BYTES_MAX))
 		return refuse(len > CONFIG_BYTES_MAX ? &f : &g, "the file", "is larger than 1 MiB");
-	rc = json_read(&doc, f.file, json, len, e);
+	rc = store_json_read(&doc, f.file, json, len, e);
 	if (!rc && generation)
-		rc = json_read(&generation_doc, g.file, generation, generation_len, e);
+		rc = store_json_read(&generation_doc, g.file, generation, generation_len, e);
 	if (rc)
 		goto out;
 	f.root = yyjson_doc_get_root(doc);

@@ -1,66 +1,70 @@
 /*
- * Finds numbers that are not finite, at more than the drive's speed: whole blocks are first looked at without branches, and only one that holds
- * such a number is searched. See load.h.
+ * Finds numbers that are not finite, faster than a drive delivers them: eight bytes at a time, several numbers in a word. A number is not finite if
+ * its exponent is all ones (E4M3FN: exponent and mantissa), so adding one at the field's lowest bit carries into the sign's place. See load.h.
  */
 #include "model/store/load.h"
 
-enum {
-	BLOCK = 4096
+#include <string.h>
+
+struct pattern {
+	uint64_t field, one,
+		carry; /* in every lane of a word: the bits looked at, the lowest of them, the sign */
+	size_t size;   /* bytes of a number */
 };
 
-/* Whether any element is all ones in the exponent; E4M3FN has one such pattern, NaN, which also needs all ones in the mantissa. */
-static bool any_fp8(const uint8_t *x, size_t n)
-{
-	uint8_t found = 0;
+static const struct pattern patterns[] = {
+	[INDEX_F32] = {0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000, 4},
+	[INDEX_BF16] = {0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000, 2},
+	[INDEX_FP8] = {0x7f7f7f7f7f7f7f7f, 0x0101010101010101, 0x8080808080808080, 1},
+};
 
-	for (size_t i = 0; i < n; i++)
-		found |= (x[i] & 0x7f) == 0x7f;
-	return found;
+enum {
+	BLOCK = 512
+};
+
+static uint64_t load_word(const char *x)
+{
+	uint64_t word;
+
+	memcpy(&word, x, sizeof(word));
+	return word;
 }
 
-static bool any_bf16(const uint16_t *x, size_t n)
+/* The last bytes of the data as a word; zeroes are finite. */
+static uint64_t load_tail(const char *x, uint64_t bytes)
 {
-	uint16_t found = 0;
+	uint64_t word = 0;
 
-	for (size_t i = 0; i < n; i++)
-		found |= (x[i] & 0x7f80) == 0x7f80;
-	return found;
+	memcpy(&word, x, bytes);
+	return word;
 }
 
-static bool any_f32(const uint32_t *x, size_t n)
+static int64_t position(const struct pattern *p, uint64_t at, uint64_t carried)
 {
-	uint32_t found = 0;
-
-	for (size_t i = 0; i < n; i++)
-		found |= (x[i] & 0x7f800000) == 0x7f800000;
-	return found;
-}
-
-static bool any(const void *x, size_t bytes, uint32_t stored)
-{
-	switch (stored) {
-	case INDEX_FP8:
-		return any_fp8(x, bytes);
-	case INDEX_BF16:
-		return any_bf16(x, bytes / 2);
-	default:
-		return any_f32(x, bytes / 4);
-	}
+	return (int64_t)((at + (uint64_t)__builtin_ctzll(carried) / 8) / p->size);
 }
 
 int64_t load_find_nonfinite(const void *data, uint64_t bytes, uint32_t stored)
 {
-	const size_t size = stored == INDEX_F32 ? 4 : stored == INDEX_BF16 ? 2 : 1;
+	const struct pattern *p = &patterns[stored];
 	const char *x = data;
+	uint64_t at = 0;
+	uint64_t carried;
 
-	for (uint64_t at = 0; at < bytes; at += BLOCK) {
-		size_t n = bytes - at < BLOCK ? bytes - at : BLOCK;
+	/* Whole blocks without a branch inside; one that holds a hit is gone through below. */
+	for (; at + BLOCK <= bytes; at += BLOCK) {
+		uint64_t any = 0;
 
-		if (!any(x + at, n, stored))
-			continue;
-		for (uint64_t i = at;; i += size)
-			if (any(x + i, size, stored))
-				return (int64_t)(i / size);
+		for (unsigned i = 0; i < BLOCK; i += 8)
+			any |= (load_word(x + at + i) & p->field) + p->one;
+		if (any & p->carry)
+			break;
 	}
-	return -1;
+	for (; at + 8 <= bytes; at += 8) {
+		carried = ((load_word(x + at) & p->field) + p->one) & p->carry;
+		if (carried)
+			return position(p, at, carried);
+	}
+	carried = ((load_tail(x + at, bytes - at) & p->field) + p->one) & p->carry;
+	return carried ? position(p, at, carried) : -1;
 }

@@ -15,7 +15,7 @@ struct check {
 	struct err *e;
 };
 
-int json_compare_strings(const void *a, const void *b)
+int store_json_compare(const void *a, const void *b)
 {
 	const yyjson_val *x = *(const yyjson_val *const *)a;
 	const yyjson_val *y = *(const yyjson_val *const *)b;
@@ -49,12 +49,12 @@ static int check_keys(struct check *c, yyjson_val *object)
 	{
 		c->keys[index] = key;
 	}
-	qsort(c->keys, n, sizeof(c->keys[0]), json_compare_strings);
+	qsort(c->keys, n, sizeof(c->keys[0]), store_json_compare);
 	for (size_t i = 1; i < n; i++) {
 		yyjson_val *twice = (yyjson_val *)(uintptr_t)c->keys[i];
 		char name[204];
 
-		if (json_compare_strings(&c->keys[i - 1], &c->keys[i]))
+		if (store_json_compare(&c->keys[i - 1], &c->keys[i]))
 			continue;
 		return err_exit(c->e, STATUS_MODEL, -EBADMSG, "%s: the key \"%s\" occurs twice",
 				c->file,
@@ -97,7 +97,7 @@ static int check_value(struct check *c, yyjson_val *v, int depth)
 	return 0;
 }
 
-int json_read(yyjson_doc **doc, const char *file, const char *text, size_t len, struct err *e)
+int store_json_read(yyjson_doc **doc, const char *file, const char *text, size_t len, struct err *e)
 {
 	struct check c = {.file = file, .e = e};
 	yyjson_read_err why = {0};
@@ -123,7 +123,7 @@ int json_read(yyjson_doc **doc, const char *file, const char *text, size_t len, 
 	return rc;
 }
 
-bool json_u64(const yyjson_val *v, bool real_too, uint64_t *out)
+bool store_json_u64(const yyjson_val *v, bool real_too, uint64_t *out)
 {
 	const double limit = 0x1p53;
 	yyjson_val *value = (yyjson_val *)(uintptr_t)v;

@@ -17,16 +17,16 @@ enum {
 };
 
 /* Parses `len` bytes of `text`; `file` names them in messages. The caller frees *doc by yyjson_doc_free. Returns 0 or -errno, status 3. */
-MUST_CHECK int json_read(yyjson_doc **doc, const char *file, const char *text, size_t len,
-			 struct err *e);
+MUST_CHECK int store_json_read(yyjson_doc **doc, const char *file, const char *text, size_t len,
+			       struct err *e);
 
 /*
  * Whether v is a whole number of 0..2^53 written as an integer, or, with `real_too`, as 40.0. Anything else (a fraction, a sign, an
  * exponent too large, another type) is false.
  */
-bool json_u64(const yyjson_val *v, bool real_too, uint64_t *out);
+bool store_json_u64(const yyjson_val *v, bool real_too, uint64_t *out);
 
 /* Orders strings by length, then bytes; for finding one that occurs twice. Works on arrays of yyjson_val *. */
-int json_compare_strings(const void *a, const void *b);
+int store_json_compare(const void *a, const void *b);
 
 #endif

@@ -17,7 +17,7 @@ MUST_CHECK int load_resident(const struct index *ix, const struct store_files *f
 
 /*
  * The first element of `bytes` bytes of `stored` (enum index_type) that is not finite, or -1. FP8: the codes 0x7f and 0xff.
- * `data` is aligned to its elements.
+ * Any alignment.
  */
 int64_t load_find_nonfinite(const void *data, uint64_t bytes, uint32_t stored);
 

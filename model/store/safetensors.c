@@ -113,7 +113,7 @@ static int read_shape(struct reader *r, struct safetensor *t, yyjson_val *v)
 	t->rank = (uint8_t)yyjson_arr_size(v);
 	yyjson_arr_foreach(v, index, max, dim)
 	{
-		if (!json_u64(dim, false, &t->shape[index]))
+		if (!store_json_u64(dim, false, &t->shape[index]))
 			return bad(r, "a dimension in \"shape\" is not a whole number below 2^53");
 	}
 	return 0;
@@ -126,8 +126,8 @@ static int read_offsets(struct reader *r, struct safetensor *t, yyjson_val *v)
 
 	if (!yyjson_is_arr(v) || yyjson_arr_size(v) != 2)
 		return bad(r, "\"data_offsets\" is missing or not an array of two");
-	if (!json_u64(yyjson_arr_get(v, 0), false, &begin) ||
-	    !json_u64(yyjson_arr_get(v, 1), false, &end))
+	if (!store_json_u64(yyjson_arr_get(v, 0), false, &begin) ||
+	    !store_json_u64(yyjson_arr_get(v, 1), false, &end))
 		return bad(r, "\"data_offsets\" are not whole numbers below 2^53");
 	if (end < begin)
 		return bad(r, "\"data_offsets\" end before they begin");
@@ -226,7 +226,7 @@ static int check_tiling(struct reader *r, struct safetensors *st, uint64_t data_
 		rc = check_size(r, t);
 		if (rc)
 			return rc;
-		end += t->bytes; /* both below 2^53: checked by json_u64 */
+		end += t->bytes; /* both below 2^53: checked by store_json_u64 */
 		t->off += data_off;
 	}
 	if (data_off + end != file_bytes)
@@ -277,7 +277,7 @@ int safetensors_parse(struct safetensors *st, const char *file, uint32_t number,
 		return err_exit(e, STATUS_MODEL, -EBADMSG,
 				"%s: the header does not begin with '{': not a safetensors file",
 				file);
-	rc = json_read(&doc, file, header, len, e);
+	rc = store_json_read(&doc, file, header, len, e);
 	if (rc)
 		return rc;
 	root = yyjson_doc_get_root(doc);

@@ -59,7 +59,7 @@ int shard_index_parse(const char *json, size_t len, shard_entry *entry, void *co
 
 	if (len > SHARD_INDEX_BYTES_MAX)
 		return err_exit(e, STATUS_MODEL, -EFBIG, "%s: larger than 64 MiB", file_name);
-	rc = json_read(&doc, file_name, json, len, e);
+	rc = store_json_read(&doc, file_name, json, len, e);
 	if (rc)
 		return rc;
 	root = yyjson_doc_get_root(doc);

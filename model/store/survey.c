@@ -350,41 +350,17 @@ static int check_rest(struct builder *p)
 	return 0;
 }
 
-/* Reads a whole small file; *text is malloc'ed, NULL if there is no such file. */
-static int read_text(struct builder *p, const char *name, uint64_t max, char **text, size_t *len)
-{
-	int file = store_files_find(p->files, name, strlen(name));
-	uint64_t bytes;
-
-	*text = NULL;
-	*len = 0;
-	if (file < 0)
-		return 0;
-	bytes = p->files->file[file].bytes;
-	if (bytes > max)
-		return err_exit(p->e, STATUS_MODEL, -EFBIG,
-				"%s: %" PRIu64 " bytes are more than the limit of %" PRIu64, name,
-				bytes, max);
-	*text = malloc(bytes + 1);
-	if (!*text)
-		return err_exit(p->e, STATUS_MEMORY, -ENOMEM, "%s: no memory for %" PRIu64 " bytes",
-				name, bytes);
-	*len = bytes;
-	return store_read(p->files, (uint32_t)file, 0, *text, bytes, p->bounce,
-			  BUILDER_BOUNCE_BYTES, p->e);
-}
-
 static int read_config(struct builder *p)
 {
 	char *config = NULL;
 	char *generation = NULL;
 	size_t config_len = 0;
 	size_t generation_len = 0;
-	int rc = read_text(p, "config.json", CONFIG_BYTES_MAX, &config, &config_len);
+	int rc = builder_read(p, "config.json", CONFIG_BYTES_MAX, &config, &config_len, p->e);
 
 	if (!rc)
-		rc = read_text(p, "generation_config.json", CONFIG_BYTES_MAX, &generation,
-			       &generation_len);
+		rc = builder_read(p, "generation_config.json", CONFIG_BYTES_MAX, &generation,
+				  &generation_len, p->e);
 	if (!rc)
 		rc = config_parse(config, config_len, generation, generation_len, &p->config, p->e);
 	if (!rc && !p->config.n_eos)
@@ -454,8 +430,10 @@ int survey(const struct store_files *f, void *out, size_t cap, size_t *used, str
 	if (!rc) {
 		hash_model(&p);
 		count_parameters(&p);
-		rc = builder_write(&p, out, cap, used);
+		rc = builder_add_text(&p);
 	}
+	if (!rc)
+		rc = builder_write(&p, out, cap, used);
 	builder_fini(&p);
 	return rc;
 }

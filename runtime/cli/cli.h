@@ -7,6 +7,9 @@
 
 #include "runtime/err.h"
 
+int cmd_info(int argc, char **argv, struct err *e);
+int cmd_verify(int argc, char **argv, struct err *e);
+int cmd_synth(int argc, char **argv, struct err *e);
 int cmd_tokenize(int argc, char **argv, struct err *e);
 int cmd_template(int argc, char **argv, struct err *e);
 

@@ -11,6 +11,9 @@ static const struct command {
 	int (*run)(int argc, char **argv, struct err *e);
 	const char *help;
 } commands[] = {
+	{"info", cmd_info, "what a model is and what it needs"},
+	{"verify", cmd_verify, "read every byte of a model and check it"},
+	{"synth", cmd_synth, "write a random checkpoint of any shape"},
 	{"tokenize", cmd_tokenize, "text to token ids and back, a line of JSON each"},
 	{"template", cmd_template, "messages to the prompt's text and ids"},
 };

@@ -1,0 +1,312 @@
+/*
+ * `penstock info MODEL`: what a checkpoint is and what running it needs, from its headers alone. Exit status 3 where it is missing, damaged
+ * or unsupported.
+ */
+#include "model/tensors.h"
+#include "model/text/template.h"
+#include "runtime/cli/cli.h"
+#include "runtime/cli/model.h"
+#include "runtime/options.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yyjson.h>
+
+/* Bytes as stored in memory, by what they are for. */
+struct component_bytes {
+	uint64_t embedding, head, attention, dense, shared, gates, norms, expert_scales, mtp,
+		routed;
+};
+
+struct report {
+	const char *path;
+	const struct index *ix;
+	struct component_bytes bytes;
+	uint64_t n_experts;      /* over all layers, MTP's included */
+	uint64_t expert_bytes;   /* on the drive, its scales included */
+	uint64_t kv_token_bytes; /* of one position, all layers */
+	uint64_t context;        /* default of run */
+	uint64_t memory;         /* smallest --memory */
+};
+
+static uint64_t tensor_bytes(const struct index_tensor *t)
+{
+	const uint64_t n = (uint64_t)t->n_out * t->n_in;
+
+	switch (t->type) {
+	case INDEX_F32:
+		return 4 * n;
+	case INDEX_BF16:
+		return 2 * n;
+	case INDEX_FP8:
+		return n + 4 * tensor_blocks(t->n_out) * tensor_blocks(t->n_in);
+	default:
+		return 0;
+	}
+}
+
+static uint64_t *component_of(struct component_bytes *b, unsigned which, bool moe)
+{
+	switch (which) {
+	case LAYER_MLP_GATE:
+	case LAYER_MLP_UP:
+	case LAYER_MLP_DOWN:
+		return moe ? &b->shared : &b->dense;
+	case LAYER_GATE:
+	case LAYER_CORRECTION_BIAS:
+		return &b->gates;
+	case LAYER_Q_A:
+	case LAYER_Q_B:
+	case LAYER_KV_A:
+	case LAYER_KV_B:
+	case LAYER_O:
+		return &b->attention;
+	default:
+		return &b->norms;
+	}
+}
+
+static void add_layer(struct report *r, uint32_t l, uint64_t expert_scales)
+{
+	const struct model_config *c = &r->ix->config;
+	const struct index_layer *layer = index_layer(r->ix, l);
+	const uint64_t scales = layer->is_moe ? c->n_routed_experts * expert_scales : 0;
+
+	for (unsigned which = 0; which < LAYER_TENSORS; which++) {
+		struct tensor_spec spec;
+		uint64_t bytes;
+
+		if (!tensor_spec(c, l, which, &spec))
+			continue;
+		bytes = tensor_bytes(
+			(const struct index_tensor *)(const void *)((const char *)layer +
+								    spec.member));
+		*(l < c->num_hidden_layers ? component_of(&r->bytes, which, layer->is_moe)
+					   : &r->bytes.mtp) += bytes;
+	}
+	*(l < c->num_hidden_layers ? &r->bytes.expert_scales : &r->bytes.mtp) += scales;
+}
+
+static void measure(struct report *r)
+{
+	const struct index *ix = r->ix;
+	const struct model_config *c = &ix->config;
+	const uint64_t own = (uint64_t)64 << 20; /* rows, rings and the processes themselves */
+	uint64_t scales = 0;
+	uint64_t pages;
+
+	for (unsigned part = 0; ix->expert_type == INDEX_FP8 && part < EXPERT_PARTS; part++) {
+		uint32_t n_out;
+		uint32_t n_in;
+
+		tensor_expert_shape(c, part, &n_out, &n_in);
+		scales += 4 * tensor_blocks(n_out) * tensor_blocks(n_in);
+	}
+	r->bytes.embedding = tensor_bytes(&ix->embed);
+	r->bytes.head = c->tie_word_embeddings ? 0 : tensor_bytes(&ix->head);
+	r->bytes.norms = tensor_bytes(&ix->norm);
+	for (uint32_t l = 0; l < config_layers(c); l++)
+		add_layer(r, l, scales);
+	r->n_experts = ix->experts.count;
+	r->expert_bytes = c->n_routed_experts ? EXPERT_PARTS * index_part_bytes(ix) + scales : 0;
+	r->bytes.routed = r->n_experts * EXPERT_PARTS * index_part_bytes(ix);
+	r->kv_token_bytes =
+		config_layers(c) * (uint64_t)(c->kv_lora_rank + c->qk_rope_head_dim) * 2;
+	r->context = c->max_position_embeddings < 8192 ? c->max_position_embeddings : 8192;
+	pages = (r->context + KV_PAGE_ROWS - 1) / KV_PAGE_ROWS + 1; /* and one for /health */
+	r->memory = ix->bytes + ix->resident_bytes + pages * config_kv_page_bytes(c) + own +
+		    (c->n_routed_experts ? 2 * index_slot_bytes(ix) : 0);
+}
+
+static const char *family_name(const struct model_config *c)
+{
+	static const char *const names[] = {[FAMILY_V2] = "deepseek_v2",
+					    [FAMILY_V3] = "deepseek_v3",
+					    [FAMILY_KIMI_K2] = "kimi_k2"};
+
+	return names[c->family];
+}
+
+static const char *method_name(const struct model_config *c)
+{
+	static const char *const names[] = {[TOPK_GREEDY] = "greedy",
+					    [TOPK_GROUP_LIMITED] = "group_limited_greedy",
+					    [TOPK_NOAUX_TC] = "noaux_tc"};
+
+	return names[c->topk_method];
+}
+
+/* The names and values of both forms of the report. */
+struct row {
+	const char *key, *label;
+	uint64_t bytes;
+};
+
+enum {
+	ROWS = 13
+};
+
+static void byte_rows(const struct report *r, struct row rows[ROWS])
+{
+	const struct component_bytes *b = &r->bytes;
+	const struct row all[ROWS] = {
+		{"embedding", "embedding", b->embedding},
+		{"head", "head", b->head},
+		{"attention", "attention", b->attention},
+		{"dense", "dense feed-forward", b->dense},
+		{"shared_experts", "shared experts", b->shared},
+		{"gates", "gates", b->gates},
+		{"norms", "norms and biases", b->norms},
+		{"expert_scales", "scales of routed experts", b->expert_scales},
+		{"mtp", "MTP without its experts", b->mtp},
+		{"resident", "resident in all", r->ix->resident_bytes},
+		{"routed_experts", "routed experts (on the drive)", b->routed},
+		{"expert", "one routed expert", r->expert_bytes},
+		{"kv_per_token", "KV per token", r->kv_token_bytes},
+	};
+
+	memcpy(rows, all, sizeof(all));
+}
+
+static int print_json(const struct report *r, struct err *e)
+{
+	const struct model_config *c = &r->ix->config;
+	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+	yyjson_mut_val *root = yyjson_mut_obj(doc);
+	yyjson_mut_val *bytes = yyjson_mut_obj(doc);
+	yyjson_mut_val *eos = yyjson_mut_arr(doc);
+	struct row rows[ROWS];
+	char *text;
+
+	yyjson_mut_doc_set_root(doc, root);
+	yyjson_mut_obj_add_str(doc, root, "model", r->path);
+	yyjson_mut_obj_add_str(doc, root, "family", family_name(c));
+	yyjson_mut_obj_add_uint(doc, root, "parameters", r->ix->param_count);
+	yyjson_mut_obj_add_uint(doc, root, "layers", c->num_hidden_layers);
+	yyjson_mut_obj_add_uint(doc, root, "mtp_layers", c->num_nextn_predict_layers);
+	yyjson_mut_obj_add_uint(doc, root, "hidden_size", c->hidden_size);
+	yyjson_mut_obj_add_uint(doc, root, "vocab_size", c->vocab_size);
+	yyjson_mut_obj_add_uint(doc, root, "heads", c->num_attention_heads);
+	yyjson_mut_obj_add_uint(doc, root, "routed_experts", c->n_routed_experts);
+	yyjson_mut_obj_add_uint(doc, root, "experts_per_token", c->num_experts_per_tok);
+	yyjson_mut_obj_add_uint(doc, root, "max_positions", c->max_position_embeddings);
+	yyjson_mut_obj_add_str(doc, root, "experts_stored",
+			       r->ix->expert_type == INDEX_FP8 ? "fp8" : "bf16");
+	byte_rows(r, rows);
+	for (size_t i = 0; i < ROWS; i++)
+		yyjson_mut_obj_add_uint(doc, bytes, rows[i].key, rows[i].bytes);
+	yyjson_mut_obj_add_val(doc, root, "bytes", bytes);
+	yyjson_mut_obj_add_uint(doc, root, "memory_min", r->memory);
+	yyjson_mut_obj_add_uint(doc, root, "context", r->context);
+	for (uint32_t i = 0; i < c->n_eos; i++)
+		yyjson_mut_arr_add_uint(doc, eos, c->eos_token_id[i]);
+	yyjson_mut_obj_add_val(doc, root, "end_tokens", eos);
+	yyjson_mut_obj_add_bool(doc, root, "tokenizer", r->ix->tokenizer.count > 0);
+	yyjson_mut_obj_add_str(doc, root, "tokenizer_problem", r->ix->tokenizer_problem);
+	yyjson_mut_obj_add_str(doc, root, "template", template_name(r->ix->template_id));
+	yyjson_mut_obj_add_str(doc, root, "template_problem", r->ix->template_problem);
+	yyjson_mut_obj_add_str(doc, root, "warnings", r->ix->warnings);
+	text = yyjson_mut_write(doc, YYJSON_WRITE_PRETTY, NULL);
+	yyjson_mut_doc_free(doc);
+	if (!text)
+		return err_exit(e, STATUS_FAILED, -EINVAL,
+				"%s: its name or a text in it is not UTF-8: no JSON can hold it",
+				r->path);
+	puts(text);
+	free(text);
+	return 0;
+}
+
+static void print_row(const char *label, const char *value)
+{
+	printf("%-30s %s\n", label, value);
+}
+
+static void print_experts(const struct model_config *c)
+{
+	char text[160];
+
+	if (!c->n_routed_experts) {
+		print_row("experts", "none: every layer is dense");
+		return;
+	}
+	snprintf(text, sizeof(text), "%u routed, %u per token, %u shared; %u of %u groups (%s, %s)",
+		 c->n_routed_experts, c->num_experts_per_tok, c->n_shared_experts, c->topk_group,
+		 c->n_group, method_name(c),
+		 c->scoring_func == SCORE_SIGMOID ? "sigmoid" : "softmax");
+	print_row("experts", text);
+}
+
+static void print_text(const struct report *r)
+{
+	const struct index *ix = r->ix;
+	const struct model_config *c = &ix->config;
+	struct row rows[ROWS];
+	char text[200];
+	char size[32];
+	size_t n = 0;
+
+	snprintf(text, sizeof(text), "%s, %.2f billion parameters, experts in %s", family_name(c),
+		 (double)ix->param_count * 1e-9, ix->expert_type == INDEX_FP8 ? "FP8" : "BF16");
+	print_row("model", text);
+	snprintf(text, sizeof(text), "%u, the first %u dense; %u of MTP", c->num_hidden_layers,
+		 c->n_routed_experts ? c->first_k_dense_replace : c->num_hidden_layers,
+		 c->num_nextn_predict_layers);
+	print_row("layers", text);
+	snprintf(text, sizeof(text), "%u wide, %u heads, vocabulary of %u, up to %u positions",
+		 c->hidden_size, c->num_attention_heads, c->vocab_size, c->max_position_embeddings);
+	print_row("shape", text);
+	print_experts(c);
+	byte_rows(r, rows);
+	for (size_t i = 0; i < ROWS; i++)
+		if (rows[i].bytes)
+			print_row(rows[i].label, cli_bytes(size, rows[i].bytes));
+	snprintf(text, sizeof(text), "about %s (two slots, context %" PRIu64 ")",
+		 cli_bytes(size, r->memory), r->context);
+	print_row("smallest --memory", text);
+	text[0] = 0;
+	for (uint32_t i = 0; i < c->n_eos; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%u", i ? ", " : "",
+				      c->eos_token_id[i]);
+	print_row("end tokens", c->n_eos ? text : "none");
+	print_row("tokenizer", ix->tokenizer.count ? "usable" : ix->tokenizer_problem);
+	print_row("chat template",
+		  ix->template_id ? template_name(ix->template_id) : ix->template_problem);
+	if (ix->warnings[0])
+		printf("warning: %s", ix->warnings);
+}
+
+int cmd_info(int argc, char **argv, struct err *e)
+{
+	bool json = false;
+	struct opt table[] = {{"json", OPT_FLAG, &json, .help = "print JSON"}};
+	struct options o = {.usage = "penstock info MODEL",
+			    .about = "What a model is and what it needs, from its headers alone.",
+			    .table = table,
+			    .n = sizeof(table) / sizeof(table[0]),
+			    .min_operands = 1,
+			    .max_operands = 1};
+	struct report r = {0};
+	struct cli_model m;
+	int rc = options_parse(&o, argc, argv, e);
+
+	if (rc < 0)
+		return rc;
+	if (o.help)
+		return options_help(&o, stdout);
+	rc = cli_model_open(&m, argv[1], e);
+	if (rc)
+		return rc;
+	r.path = argv[1];
+	r.ix = m.ix;
+	measure(&r);
+	if (json)
+		rc = print_json(&r, e);
+	else
+		print_text(&r);
+	cli_model_close(&m);
+	return rc;
+}
