@@ -55,10 +55,15 @@ static uint32_t token_len(const struct tokenizer *t, uint32_t id)
 static int check_tokens(const struct tokenizer *t, struct err *e)
 {
 	const struct tokenizer_blob *b = t->blob;
+	uint32_t longest = 0;
 
-	for (uint32_t id = 0; id < t->n_ids; id++)
-		if (t->token_off[id] > t->token_off[id + 1] || token_len(t, id) > t->token_max)
+	for (uint32_t id = 0; id < t->n_ids; id++) {
+		if (t->token_off[id] > t->token_off[id + 1])
 			return bad(e, "the length of a token");
+		longest = token_len(t, id) > longest ? token_len(t, id) : longest;
+	}
+	if (longest != t->token_max)
+		return bad(e, "the length of the longest token");
 	if (t->token_off[0] != 0 || t->token_off[t->n_ids] > b->text.count)
 		return bad(e, "the text of the tokens");
 	for (uint32_t i = 0; i < 256; i++) {
