@@ -119,8 +119,13 @@ enum access graph_access(enum role role, enum object object);
 enum graph_fd {
 	FD_BELL = 3,  /* client role: eventfd that wakes init */
 	FD_URING = 4, /* experts: the io_uring init made */
-	FD_TRACE = 5, /* scribe: trace file; score: the output directory's files follow from here */
-	FD_OUT = 6,   /* score: logits, routes, mtp logits, report: 6, 7, 8, 9 */
+	FD_TRACE = 5, /* scribe: trace file */
+	FD_PROMPTS =
+		5, /* score: the prompts; then its outputs, /dev/null where one is not wanted */
+	FD_LOGITS = 6,
+	FD_ROUTES = 7,
+	FD_MTP = 8,
+	FD_REPORT = 9, /* score: a line of JSON per prompt, for the command that started the node */
 	FD_OBJECT = 16, /* object k is descriptor FD_OBJECT + k */
 	FD_FILE = 64    /* survey and loader: file i of the model is FD_FILE + i */
 };

@@ -12,5 +12,6 @@ int cmd_verify(int argc, char **argv, struct err *e);
 int cmd_synth(int argc, char **argv, struct err *e);
 int cmd_tokenize(int argc, char **argv, struct err *e);
 int cmd_template(int argc, char **argv, struct err *e);
+int cmd_score(int argc, char **argv, struct err *e);
 
 #endif

@@ -1,0 +1,18 @@
+/*
+ * The program `score`: the client role of a `penstock score` run, started by init in the gateway's place (boot/README.md).
+ */
+#include "runtime/score/score.h"
+
+#include <stdio.h>
+
+int main(void)
+{
+	static struct score s; /* too large for a stack */
+	struct err e = {0};
+
+	if (score_open(&s, &e) || score_run(&s, &e)) {
+		fprintf(stderr, "penstock: %s\n", e.text);
+		return e.status ? e.status : STATUS_FAILED;
+	}
+	return 0;
+}
