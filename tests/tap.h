@@ -18,14 +18,15 @@
 #define ok(cond, ...) tap_ok((cond), __FILE__, __LINE__, #cond, __VA_ARGS__)
 
 /* Equality of integers, strings (either may be NULL) and bytes; a failure prints both sides. */
-#define is_int(got, want, ...) tap_is_int((got), (want), __FILE__, __LINE__, __VA_ARGS__)
+#define is_int(got, want, ...)                                                                     \
+	tap_is_int((long long)(got), (long long)(want), __FILE__, __LINE__, __VA_ARGS__)
 #define is_str(got, want, ...) tap_is_str((got), (want), __FILE__, __LINE__, __VA_ARGS__)
 #define is_mem(got, want, len, ...)                                                                \
 	tap_is_mem((got), (want), (len), __FILE__, __LINE__, __VA_ARGS__)
 
 /* |got - want| <= tolerance; a NaN on either side fails. */
 #define is_near(got, want, tolerance, ...)                                                         \
-	tap_is_near((got), (want), (tolerance), __FILE__, __LINE__, __VA_ARGS__)
+	tap_is_near((double)(got), (double)(want), (tolerance), __FILE__, __LINE__, __VA_ARGS__)
 
 #define TAP_FORMAT(at) __attribute__((format(printf, at, at + 1)))
 
