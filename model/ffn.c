@@ -130,14 +130,16 @@ void ffn_finish(const struct model *m, float *h_out, const float *h_in, const fl
 
 	for (size_t r = 0; r < rows; r++) {
 		size_t at = r * width + begin;
-		const float *y = acc ? acc + at : shared + at;
 
 		if (skip && skip[r])
 			continue;
 		if (acc && shared) {
 			m->kernels->add(h_out + at, acc + at, shared + at, n);
-			y = h_out + at;
+			m->kernels->add(h_out + at, h_in + at, h_out + at, n);
+		} else if (acc) {
+			m->kernels->add(h_out + at, h_in + at, acc + at, n);
+		} else {
+			m->kernels->add(h_out + at, h_in + at, shared + at, n);
 		}
-		m->kernels->add(h_out + at, h_in + at, y, n);
 	}
 }

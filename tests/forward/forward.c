@@ -17,7 +17,7 @@ enum {
 	BOUNCE_BYTES = 1 << 20
 };
 
-static void *allocate(size_t bytes)
+void *forward_alloc(size_t bytes)
 {
 	void *p = aligned_alloc(4096, (bytes + 4095) & ~(size_t)4095);
 
@@ -36,7 +36,7 @@ static int survey_all(struct forward *f, struct err *e)
 		struct err again = {0};
 
 		free(map);
-		map = allocate(cap);
+		map = forward_alloc(cap);
 		rc = survey(&f->files, map, cap, &used, &again);
 		if (rc && rc != -ENOSPC)
 			*e = again;
@@ -51,14 +51,14 @@ static int read_experts(struct forward *f, struct err *e)
 	const struct model_config *c = f->model.config;
 	uint64_t bytes = index_part_bytes(f->index);
 	size_t layers = config_layers(c), experts = c->n_routed_experts;
-	void *bounce = allocate(BOUNCE_BYTES);
+	void *bounce = forward_alloc(BOUNCE_BYTES);
 	int rc = 0;
 
-	f->expert = calloc(layers * experts * 3 + 1, sizeof(void *));
+	f->expert = forward_alloc(layers * experts * 3 * sizeof(void *) + 1);
 	for (uint32_t l = 0; l < layers; l++)
 		for (uint32_t i = 0; config_is_moe(c, l) && i < experts * 3 && !rc; i++) {
 			const struct index_expert *x = index_expert(f->index, l, i / 3);
-			void *to = allocate(bytes);
+			void *to = forward_alloc(bytes);
 
 			f->expert[l * experts * 3 + i] = to;
 			rc = store_read(&f->files, x->part[i % 3].file, x->part[i % 3].off, to,
@@ -78,7 +78,7 @@ int forward_open(struct forward *f, const char *dir, struct err *e)
 		rc = survey_all(f, e);
 	if (rc)
 		return rc;
-	f->resident = allocate(f->index->resident_bytes);
+	f->resident = forward_alloc(f->index->resident_bytes);
 	rc = load_resident(f->index, &f->files, f->resident, e);
 	if (!rc)
 		rc = model_attach(&f->model, f->index, f->resident, f->index->resident_bytes,
@@ -87,7 +87,8 @@ int forward_open(struct forward *f, const char *dir, struct err *e)
 		rc = read_experts(f, e);
 	if (rc)
 		return rc;
-	f->kv = allocate(FORWARD_SEQUENCES * FORWARD_PAGES * config_kv_page_bytes(f->model.config));
+	f->kv = forward_alloc(FORWARD_SEQUENCES * FORWARD_PAGES *
+			      config_kv_page_bytes(f->model.config));
 	/* a sequence's pages do not stand in order */
 	for (uint32_t s = 0; s < FORWARD_SEQUENCES; s++)
 		for (uint32_t p = 0; p < FORWARD_PAGES; p++)
@@ -281,7 +282,7 @@ static size_t pass_layout(struct pass *p, char *base, unsigned workers)
 static void run(struct pass *p, struct team *t, unsigned workers)
 {
 	const struct model_config *c = p->f->model.config;
-	char *memory = allocate(pass_layout(p, NULL, workers));
+	char *memory = forward_alloc(pass_layout(p, NULL, workers));
 
 	pass_layout(p, memory, workers);
 	p->routed_layers = config_moe_index(c, c->num_hidden_layers);

@@ -37,6 +37,9 @@ struct forward_out {
 	uint16_t *routes; /* [n][MoE main layers][K] */
 };
 
+/* Zeroed, page-aligned memory, to be freed; aborts where there is none. */
+void *forward_alloc(size_t bytes) __attribute__((returns_nonnull));
+
 /* Opens and loads a checkpoint directory; memory is malloc's and stays until forward_close. */
 MUST_CHECK int forward_open(struct forward *f, const char *dir, struct err *e);
 void forward_close(struct forward *f);

@@ -218,7 +218,7 @@ static void ref_project(const struct layer *l, const float *h, uint32_t position
 static void ref_attend(const struct layer *l, const float *h, uint32_t first, uint32_t position,
 		       double *out)
 {
-	double o[HEADS * V] = {0}, p[LENGTH], sum;
+	double o[HEADS * V] = {0}, p[LENGTH] = {0}, sum;
 
 	for (int n = 0; n < HEADS; n++) {
 		sum = 0;
@@ -278,7 +278,7 @@ static void run(struct sequence **s, size_t sequences, uint32_t layer, uint32_t 
 		unsigned workers)
 {
 	uint32_t n = (to - from) * (uint32_t)sequences;
-	struct attention_row *row = calloc(n, sizeof(*row));
+	struct attention_row *row = allocate(n * sizeof(*row));
 	struct call c = {
 		.job = {.layer = layer, .rows = n, .row = row, .kv = kv, .kv_pages = PAGES}};
 	float *h = allocate(n * WIDTH * sizeof(float)), *out = allocate(n * WIDTH * sizeof(float));

@@ -49,7 +49,7 @@ static void *read_file(const char *dir, const char *name, size_t *size)
 	fseek(f, 0, SEEK_END);
 	end = ftell(f);
 	rewind(f);
-	data = calloc(1, (size_t)end + 1);
+	data = forward_alloc((size_t)end + 1);
 	*size = fread(data, 1, (size_t)end, f);
 	fclose(f);
 	return data;
@@ -115,12 +115,11 @@ static struct result make_result(const struct golden *g, const struct model_conf
 {
 	size_t n = g->begin[g->prompts];
 	struct result r = {
-		.logits = calloc(n * c->vocab_size, sizeof(float)),
-		.mtp_logits = calloc(n * c->vocab_size, sizeof(float)),
-		.hidden = calloc(n * model_width(c), sizeof(float)),
-		.routes = calloc(n * config_moe_index(c, c->num_hidden_layers) *
-					 c->num_experts_per_tok,
-				 sizeof(uint16_t)),
+		.logits = forward_alloc(n * c->vocab_size * sizeof(float)),
+		.mtp_logits = forward_alloc(n * c->vocab_size * sizeof(float)),
+		.hidden = forward_alloc(n * model_width(c) * sizeof(float)),
+		.routes = forward_alloc(n * config_moe_index(c, c->num_hidden_layers) *
+					c->num_experts_per_tok * sizeof(uint16_t)),
 	};
 
 	return r;
@@ -142,7 +141,7 @@ static void run_prompt(struct forward *f, const struct golden *g, uint32_t p, ui
 	size_t k = (size_t)config_moe_index(c, c->num_hidden_layers) * c->num_experts_per_tok;
 	size_t width = model_width(c), vocab = c->vocab_size;
 	uint32_t first = g->begin[p], length = g->begin[p + 1] - first;
-	struct forward_row *row = calloc(length + 1, sizeof(*row));
+	struct forward_row *row = forward_alloc(length * sizeof(*row));
 
 	for (uint32_t i = 0; i < length; i++)
 		row[i] = (struct forward_row){
@@ -181,7 +180,7 @@ static void run_together(struct forward *f, const struct golden *g, unsigned wor
 	uint32_t n = g->begin[g->prompts], made = 0, total = 0;
 	size_t vocab = c->vocab_size;
 	size_t k = (size_t)config_moe_index(c, c->num_hidden_layers) * c->num_experts_per_tok;
-	struct forward_row *row = calloc(n, sizeof(*row));
+	struct forward_row *row = forward_alloc(n * sizeof(*row));
 	struct result mixed = make_result(g, c);
 
 	for (uint32_t position = 0; total < n; position++)
@@ -275,8 +274,10 @@ static void check_bits(struct forward *f, const struct golden *g, const struct r
 static void check_case(const char *dir)
 {
 	const char *name = strrchr(dir, '/') + 1;
-	struct forward *f = malloc(sizeof(*f));
-	struct golden *g = malloc(sizeof(*g));
+	static struct forward forward;
+	static struct golden golden;
+	struct forward *f = &forward;
+	struct golden *g = &golden;
 	struct err e = {0};
 	struct result r;
 	size_t n;
@@ -301,8 +302,6 @@ static void check_case(const char *dir)
 	free_result(&r);
 	free_golden(g);
 	forward_close(f);
-	free(g);
-	free(f);
 }
 
 /* Cases of `root` that are not among those of the tree. */

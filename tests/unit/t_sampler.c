@@ -106,7 +106,7 @@ static uint32_t ref_draw(const struct sampler_options *o, const uint8_t *candida
 			 uint64_t position)
 {
 	struct ref r;
-	double total = 0, cumulative = 0, best = -INFINITY;
+	double total = 0, cumulative = 0, best = -HUGE_VAL;
 	uint32_t token = UINT32_MAX;
 	size_t keep = 0;
 
