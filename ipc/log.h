@@ -25,7 +25,7 @@
 	X(REPLY, 3, "connection %llu request %llu: %llu tokens in %llu us")                        \
 	X(NOT_DIRECT, 1,                                                                           \
 	  "file %llu: the file system refuses O_DIRECT; reads go through the page cache")          \
-	X(STAGE, 2, "stage %llu")                                                                  \
+	X(STAGE, 3, "stage %llu")                                                                  \
 	X(DRAINED, 3, "io_uring of generation %llu is empty")                                      \
 	X(CLIENT_LIMIT, 1, "all %llu connections are taken: newcomers wait")
 

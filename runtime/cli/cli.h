@@ -7,6 +7,7 @@
 
 #include "runtime/err.h"
 
+int cmd_run(int argc, char **argv, struct err *e);
 int cmd_info(int argc, char **argv, struct err *e);
 int cmd_verify(int argc, char **argv, struct err *e);
 int cmd_synth(int argc, char **argv, struct err *e);

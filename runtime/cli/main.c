@@ -11,6 +11,7 @@ static const struct command {
 	int (*run)(int argc, char **argv, struct err *e);
 	const char *help;
 } commands[] = {
+	{"run", cmd_run, "start a node on a model, in the foreground"},
 	{"info", cmd_info, "what a model is and what it needs"},
 	{"verify", cmd_verify, "read every byte of a model and check it"},
 	{"synth", cmd_synth, "write a random checkpoint of any shape"},

@@ -10,18 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-	PIECE_MAX = 8192
-};
-
 static void print_piece(const char *s, size_t len, bool first)
 {
-	char quoted[JSON_QUOTED_MAX(PIECE_MAX)] = "";
+	char quoted[JSON_QUOTED_MAX(8192)];
 
 	if (!first)
 		putchar(',');
-	len = json_quote(quoted, s, len, false);
-	fwrite(quoted, 1, len, stdout);
+	fwrite(quoted, 1, json_quote(quoted, s, len, false), stdout);
 }
 
 static void print_pieces(const struct tokenizer *t, yyjson_val *record, char *piece)
@@ -53,7 +48,7 @@ static int run(const char *json, size_t len, char *piece, struct err *e)
 	blob = aligned_alloc(8, used);
 	rc = tokenizer_compile(json, len, 129280, blob, used, &used, e);
 	if (rc || (rc = tokenizer_open(&t, blob, used, malloc(scratch), scratch, e)) ||
-	    detokenizer_piece_max(&t) > PIECE_MAX)
+	    detokenizer_piece_max(&t) > 8192)
 		return -1;
 	while ((n = getline(&line, &cap, stdin)) > 0) {
 		yyjson_doc *doc;
@@ -68,16 +63,13 @@ static int run(const char *json, size_t len, char *piece, struct err *e)
 
 int main(int argc, char **argv)
 {
-	static char json[TOKENIZER_JSON_MAX], piece[PIECE_MAX];
+	char *json = malloc(TOKENIZER_JSON_MAX), piece[8192];
+	FILE *f = argc == 2 ? fopen(argv[1], "rb") : NULL;
 	struct err e = {0};
-	FILE *f;
-	int rc;
 
-	if (argc != 2 || !(f = fopen(argv[1], "rb")))
-		return 2;
-	rc = run(json, fread(json, 1, sizeof(json), f), piece, &e);
-	fclose(f);
-	if (rc)
-		fprintf(stderr, "text_pieces: %s\n", e.text);
-	return rc ? 1 : 0;
+	if (!f || !json || run(json, fread(json, 1, TOKENIZER_JSON_MAX, f), piece, &e)) {
+		fprintf(stderr, "text_pieces: %s\n", e.text[0] ? e.text : "usage: TOKENIZER.JSON");
+		return 1;
+	}
+	return 0;
 }

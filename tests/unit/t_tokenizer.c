@@ -100,8 +100,6 @@ static void merges_agree(void)
 		struct err e = {0};
 		int rc = tiny_open(&tiny, bare, LONG, &e);
 
-		free(json);
-		free(bare);
 		if (!ok(rc == 0, "a tokenizer of %zu random merges opens (%s)", n, e.text))
 			return;
 		for (int i = 0; i < 60; i++, texts++) {
@@ -116,6 +114,8 @@ static void merges_agree(void)
 			bad += m != (ssize_t)k || memcmp(want, got, k * sizeof(*got));
 		}
 		tiny_close(&tiny);
+		free(json);
+		free(bare);
 	}
 	is_int((long long)bad, 0,
 	       "short and long pieces merge as BPE is defined, %zu texts (seed %u)", texts,

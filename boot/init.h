@@ -1,0 +1,97 @@
+/*
+ * The one context of init: everything it owns. Static memory, filled at start; the first thread allocates nothing afterwards (machinery 13).
+ * Who changes what: main.c and start.c once; supervise.c `server`, `drain`; stage.c `stage` and its times; pump.c the pump.
+ */
+#ifndef BOOT_INIT_H
+#define BOOT_INIT_H
+
+#include "boot/listen.h"
+#include "boot/objects.h"
+#include "boot/options.h"
+#include "boot/plan.h"
+#include "boot/progress.h"
+#include "boot/pump.h"
+#include "boot/rings.h"
+#include "boot/spawn.h"
+#include "model/index.h"
+#include "model/store/files.h"
+
+/* What epoll tells of. */
+enum {
+	TAG_SIGNAL = 1,
+	TAG_BELL,  /* a server wants a look at the rings */
+	TAG_RINGS, /* an io_uring is ready */
+	TAG_LISTEN,
+	TAG_SERVER = 0x1000, /* + role: its process has ended */
+	TAG_CONN = 0x10000   /* + connection */
+};
+
+enum server_state {
+	SERVER_OFF,     /* not wanted */
+	SERVER_WAITING, /* wanted: experts waits for an io_uring */
+	SERVER_RUNNING,
+	SERVER_STATES
+};
+
+struct server {
+	enum server_state state;
+	pid_t pid;
+	int pidfd;
+	int program; /* its executable, open */
+	uint64_t started_ns;
+	unsigned bad_starts;  /* in a row, without a step ever done */
+	struct io_uring ring; /* experts: of the living process */
+};
+
+enum {
+	DRAINS = 4, /* io_urings alive at once (machinery 9); as many as struct node has places */
+	CLIENT_FDS = 5 /* descriptors of `score`: FD_PROMPTS .. FD_REPORT */
+};
+
+/* The io_uring of a dead generation of experts, until its last read has completed. */
+struct drain {
+	bool used;
+	uint32_t generation;
+	struct io_uring ring;
+};
+
+struct init {
+	struct boot_options options;
+	struct store_files files;
+	struct objects objects;
+	struct layout layout;
+	struct plan_table table;
+	struct node *node;
+	struct bells *bells;
+	struct log_object *log;
+	const struct index *index;
+	struct server server[ROLE_COUNT];
+	struct drain drain[DRAINS];
+	struct rings rings;
+	struct pump pump;
+	struct listen_socket listen;
+	struct progress_line progress;
+	struct spawn spawn; /* scratch of the next start */
+	int client_fd[CLIENT_FDS];
+	int epoll, signals, bell;
+	cpu_set_t cpus; /* what init was given; its own and the client role's are one of them */
+	cpu_set_t client_cpu;
+	enum node_stage stage;
+	uint64_t stage_ns; /* when it began */
+	uint64_t stop_ns;  /* STAGE_STOPPING: when the next ones are killed */
+	unsigned stopping; /* how many of the groups of the end have been told */
+	int exit_status;   /* -1: go on */
+	struct err error;  /* why it ends, if it is not as wished */
+};
+
+/* The folder that init and all programs lie in; opens the program of each role. */
+MUST_CHECK int start_programs(struct init *in, struct err *e);
+/* Files, socket, first objects, signals: everything up to the survey. */
+MUST_CHECK int start_node(struct init *in, struct err *e);
+/* The survey is done: plan, objects, io_urings; all servers are wanted. */
+MUST_CHECK int start_servers(struct init *in, struct err *e);
+
+/* Runs until exit_status is set; returns it. */
+int loop_run(struct init *in);
+
+#endif

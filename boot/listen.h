@@ -1,0 +1,29 @@
+/*
+ * The node's Unix socket: where it is, who may have it, and its end. Called once by init's start and once by its end.
+ */
+#ifndef BOOT_LISTEN_H
+#define BOOT_LISTEN_H
+
+#include "runtime/err.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct listen_socket {
+	int fd;
+	bool ours; /* we bound it, so we unlink it */
+	dev_t dev;
+	ino_t ino;
+	char path[108]; /* "" for a socket passed by LISTEN_FDS */
+};
+
+/*
+ * Takes the socket that LISTEN_FDS passes, else binds `path`, else /run/penstock/penstock.sock, or $XDG_RUNTIME_DIR/penstock.sock where
+ * that folder cannot be written. Mode 0660. A stale socket is replaced; a live one and anything that is no socket are refused.
+ */
+MUST_CHECK int listen_open(struct listen_socket *s, const char *path, struct err *e);
+
+/* Takes the path away if it is still ours. Connections go on. */
+void listen_close(struct listen_socket *s);
+
+#endif

@@ -1,0 +1,126 @@
+/* The option table of a node; see options.h. */
+#include "boot/options.h"
+
+#include "drivers/cpu/kernels.h"
+#include "ipc/conn.h"
+#include "model/config.h"
+#include "runtime/options.h"
+#include "runtime/team.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define WORDS_ISA "auto|scalar|avx2|avx512|avx512bf16"
+
+static int check(const struct boot_options *o, unsigned isa, struct err *e)
+{
+	if (o->client && (strchr(o->client, '/') || !o->client[0]))
+		return err_exit(e, STATUS_USAGE, -EINVAL,
+				"--client: it is the name of a program beside init");
+	if (o->name && (!o->name[0] || strlen(o->name) > 200))
+		return err_exit(e, STATUS_USAGE, -EINVAL, "--name: 1 to 200 bytes");
+	if (o->template_name && strlen(o->template_name) > 31)
+		return err_exit(e, STATUS_USAGE, -EINVAL, "--template: at most 31 bytes");
+	if (isa && !cpu_isa_usable((enum cpu_isa)(isa - 1)))
+		return err_exit(e, STATUS_MEMORY, -ENOTSUP,
+				"--isa: this CPU has no %s; leave the option out to use %s",
+				cpu_isa_name((enum cpu_isa)(isa - 1)),
+				cpu_isa_name(cpu_isa_best()));
+	return 0;
+}
+
+int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err *e)
+{
+	unsigned isa = 0;
+	struct opt table[] = {
+		{.name = "socket",
+		 .type = OPT_STRING,
+		 .to = &o->socket,
+		 .value = "PATH",
+		 .help = "where to listen (/run/penstock/penstock.sock, else $XDG_RUNTIME_DIR)"},
+		{.name = "memory",
+		 .type = OPT_SIZE,
+		 .to = &o->memory,
+		 .value = "N",
+		 .help = "everything the node may hold (what is free, less a reserve)",
+		 .min = 1 << 20,
+		 .max = 1e18},
+		{.name = "context",
+		 .type = OPT_U64,
+		 .to = &o->context,
+		 .value = "N",
+		 .help = "positions of one sequence (8192, or the model's if less)",
+		 .min = 2,
+		 .max = CONFIG_POSITIONS_MAX},
+		{.name = "parallel",
+		 .type = OPT_U64,
+		 .to = &o->parallel,
+		 .value = "N",
+		 .help = "sequences running at once (8)",
+		 .min = 1,
+		 .max = CONNS},
+		{.name = "chunk",
+		 .type = OPT_U64,
+		 .to = &o->chunk,
+		 .value = "N",
+		 .help = "prompt tokens of one pass (as memory allows, up to 512)",
+		 .min = 1,
+		 .max = 65536},
+		{.name = "slots",
+		 .type = OPT_U64,
+		 .to = &o->slots,
+		 .value = "N",
+		 .help = "routed experts kept in memory (as many as fit)",
+		 .min = 2,
+		 .max = 1e9},
+		{.name = "threads",
+		 .type = OPT_U64,
+		 .to = &o->threads,
+		 .value = "N",
+		 .help = "workers of each computing server (one per core)",
+		 .min = 1,
+		 .max = TEAM_MAX},
+		{.name = "isa",
+		 .type = OPT_ENUM,
+		 .to = &isa,
+		 .value = WORDS_ISA,
+		 .help = "instructions; the answers are the same bits"},
+		{.name = "name",
+		 .type = OPT_STRING,
+		 .to = &o->name,
+		 .value = "NAME",
+		 .help = "the model's name to clients (the folder's name)"},
+		{.name = "template",
+		 .type = OPT_STRING,
+		 .to = &o->template_name,
+		 .value = "NAME",
+		 .help = "v3 v3-0324 r1-first r1 r1-0528 v31 v32"},
+		{.name = "client",
+		 .type = OPT_STRING,
+		 .to = &o->client,
+		 .value = "PROGRAM",
+		 .help = "what runs in the gateway's place, without a socket (score)"},
+		{.name = "verbose",
+		 .type = OPT_FLAG,
+		 .to = &o->verbose,
+		 .help = "print details of every request"},
+	};
+	struct options t = {.usage = "penstock run MODEL",
+			    .about = "Starts a node on a checkpoint directory, in the foreground.",
+			    .table = table,
+			    .n = sizeof(table) / sizeof(table[0]),
+			    .min_operands = 1,
+			    .max_operands = 1};
+	int rc;
+
+	*o = (struct boot_options){.parallel = 8};
+	rc = options_parse(&t, argc, argv, e);
+	if (rc < 0)
+		return rc;
+	if (t.help)
+		return options_help(&t, stdout) ? -EIO : 1;
+	o->model = argv[1];
+	rc = check(o, isa, e);
+	o->isa = isa ? isa - 1 : (unsigned)cpu_isa_best();
+	return rc;
+}

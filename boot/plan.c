@@ -1,0 +1,237 @@
+/*
+ * Who gets how much memory; see plan.h. The order of preference: resident weights, the fewest slots and one sequence's context must fit; then
+ * rows for the largest chunk that costs no more than an eighth of the budget; then a quarter of what is left for the pages of
+ * more sequences; slots get the rest.
+ */
+#include "boot/plan.h"
+
+#include "model/attention.h"
+#include "model/ffn.h"
+#include "model/gate.h"
+#include "model/mtp.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+enum {
+	SLOTS_MIN = 2, /* one computing, one loading (machinery 21) */
+	CHUNK_MAX = 512,
+	CHUNK_MIN = 16,          /* of those the plan chooses itself */
+	PROCESS_BYTES = 3 << 19, /* text and data of one small static program: 1.5 MiB */
+	PROCESSES = 7,           /* init, loader, and the five servers */
+	THREAD_BYTES = 64 << 10, /* touched stack and the kernel's part of a thread */
+	KERNEL_SHARE = 100,      /* 1 %: page tables of four processes and the index of a memfd */
+	PIN_SHARE = 128,         /* of slots besides: 16 bytes per page for io_uring, and more */
+	CONNS_PER_PLACE = 5      /* running, and four waiting */
+};
+#define PIECE_MAX ((uint64_t)1 << 30) /* more is EFAULT (machinery 20) */
+
+const char *const plan_part_names[PLAN_PARTS] = {
+	[PART_RESIDENT] = "resident weights", [PART_KV] = "KV pages",
+	[PART_ROWS] = "rows and rings",       [PART_PRIVATE] = "servers (estimate)",
+	[PART_KERNEL] = "kernel (estimate)",  [PART_SLOTS] = "expert slots"};
+
+/* The fields that do not depend on memory. */
+static int set_figures(struct plan *p, struct plan_table *t, const struct plan_input *in,
+		       struct err *e)
+{
+	const struct model_config *c = in->config;
+	const struct boot_options *o = in->options;
+	uint32_t moe_layers = 0;
+
+	*p = (struct plan){.layers = config_layers(c),
+			   .main_layers = c->num_hidden_layers,
+			   .hidden = c->hidden_size,
+			   .vocab = c->vocab_size,
+			   .top_k = c->num_experts_per_tok ? c->num_experts_per_tok : 1,
+			   .experts = c->n_routed_experts,
+			   .places = (uint32_t)o->parallel,
+			   .queue = 4 * (uint32_t)o->parallel,
+			   .workers = o->threads ? (uint32_t)o->threads : in->cpus,
+			   .isa = o->isa,
+			   .score = in->score,
+			   .verbose = o->verbose,
+			   .kv_page_bytes = config_kv_page_bytes(c),
+			   .slot_bytes = in->slot_bytes,
+			   .index_bytes = in->index_bytes,
+			   .resident_bytes = in->resident_bytes,
+			   .memory = in->budget};
+	if (o->context > c->max_position_embeddings)
+		return err_exit(e, STATUS_USAGE, -EINVAL,
+				"--context %" PRIu64 ": this model has %u positions", o->context,
+				c->max_position_embeddings);
+	p->context = o->context                          ? (uint32_t)o->context
+		     : c->max_position_embeddings < 8192 ? c->max_position_embeddings
+							 : 8192;
+	if (!in->slot_bytes || in->slot_bytes > PIECE_MAX)
+		return err_exit(e, STATUS_MODEL, -EINVAL,
+				"plan: an expert of %" PRIu64
+				" bytes does not fit in a slot of 1 GiB",
+				in->slot_bytes);
+	for (uint32_t l = 0; l < p->layers; l++)
+		moe_layers += config_is_moe(c, l);
+	t->all_slots = (uint64_t)moe_layers * c->n_routed_experts;
+	if (t->all_slots < SLOTS_MIN)
+		t->all_slots = SLOTS_MIN;
+	t->kv_wanted = (uint64_t)p->places * ((p->context + 255) / 256) + 1;
+	p->rows[BATCH_DECODE] = p->places;
+	return 0;
+}
+
+static void set_slots(struct plan *p, uint64_t slots)
+{
+	uint64_t per_piece = PIECE_MAX / p->slot_bytes;
+
+	p->slots = (uint32_t)slots;
+	p->slots_per_piece = (uint32_t)(per_piece < slots ? per_piece : slots);
+	p->piece_bytes = p->slots_per_piece * p->slot_bytes;
+}
+
+/* Objects that are only partly touched: what 5 connections per place need of them. */
+static uint64_t rows_bytes(const struct layout *l, const struct plan *p)
+{
+	uint64_t conns = (uint64_t)CONNS_PER_PLACE * p->places;
+	uint64_t logs, prompts = CONN_PLACES * (uint64_t)p->context * sizeof(uint32_t), sum = 0;
+
+	if (conns > CONNS)
+		conns = CONNS;
+	logs = CONN_PLACES * (uint64_t)p->context * sizeof(struct token_entry);
+	for (unsigned o = 0; o < OBJ_COUNT; o++) {
+		if (o != OBJ_INDEX && o != OBJ_RESIDENT && o != OBJ_SLOTS && o != OBJ_KV)
+			sum += l->bytes[o];
+	}
+	sum -= logs + prompts + 2ull * CONNS * CONN_RING + (uint64_t)CLIENT_BODIES * CLIENT_BODY;
+	sum += (p->places + 1ull) * p->context * sizeof(struct token_entry);
+	sum += conns * (p->context * sizeof(uint32_t) + 2ull * CONN_RING);
+	return sum + CLIENT_BODY; /* bodies larger than a ring: one at a time */
+}
+
+static uint64_t private_bytes(const struct plan *p, const struct plan_input *in)
+{
+	const struct model_config *c = in->config;
+	uint32_t chunk = p->rows[BATCH_PREFILL];
+	uint64_t rows = (uint64_t)chunk + p->places, width = (p->hidden + 127) & ~127u;
+	uint64_t sum = (uint64_t)PROCESSES * PROCESS_BYTES + 3ull * p->workers * THREAD_BYTES;
+
+	sum += 2 * in->tokenizer_bytes;
+	sum += attention_scratch_bytes(c, p->workers, chunk);
+	sum += gate_scratch_bytes(c, p->workers, chunk) + mtp_scratch_bytes(c, chunk);
+	sum += ffn_scratch_bytes(c, ffn_inner_max(c), chunk) + 2 * rows * width * sizeof(float);
+	return sum +
+	       2ull * p->places * p->vocab * sizeof(float); /* logits, and the sampler's order */
+}
+
+/* Adds everything up for the chunk, pages and slots of the plan. */
+static int add_up(struct plan *p, struct plan_table *t, const struct plan_input *in, struct err *e)
+{
+	struct layout l;
+	int rc = layout_make(&l, p, e);
+	uint64_t *b = t->bytes;
+
+	if (rc)
+		return rc;
+	b[PART_RESIDENT] = p->resident_bytes + p->index_bytes;
+	b[PART_KV] = p->pages * p->kv_page_bytes; /* below 2^62: layout_make has checked it */
+	b[PART_SLOTS] = p->slots * p->slot_bytes;
+	b[PART_ROWS] = rows_bytes(&l, p);
+	b[PART_PRIVATE] = private_bytes(p, in);
+	b[PART_KERNEL] =
+		(b[PART_RESIDENT] + b[PART_KV] + b[PART_SLOTS] + b[PART_ROWS]) / KERNEL_SHARE +
+		b[PART_SLOTS] / PIN_SHARE + (2u << 20);
+	t->total = 0;
+	for (unsigned i = 0; i < PLAN_PARTS; i++) {
+		if (__builtin_add_overflow(t->total, b[i], &t->total))
+			return err_set(e, -EOVERFLOW, "plan: the sizes of this model do not fit");
+	}
+	p->memory_planned = t->total;
+	return 0;
+}
+
+static int refuse(const struct plan *p, const struct plan_table *t, struct err *e)
+{
+	const double gb = 1e9;
+	const uint64_t *b = t->bytes;
+
+	return err_exit(
+		e, STATUS_MEMORY, -ENOMEM,
+		"not enough memory: this model needs %.3f GB (resident weights %.3f, context of "
+		"%u %.3f, rows of chunk %u %.3f, %u slots %.3f, servers and kernel %.3f), the "
+		"budget is %.3f GB, %.3f GB are missing. Raise --memory, or try a smaller "
+		"--context, --chunk or --parallel",
+		(double)t->total / gb, (double)b[PART_RESIDENT] / gb, p->context,
+		(double)b[PART_KV] / gb, p->rows[BATCH_PREFILL], (double)b[PART_ROWS] / gb,
+		p->slots, (double)b[PART_SLOTS] / gb,
+		(double)(b[PART_PRIVATE] + b[PART_KERNEL]) / gb, (double)p->memory / gb,
+		(double)(t->total - p->memory) / gb);
+}
+
+/* The smallest node: chooses the chunk. */
+static int choose_chunk(struct plan *p, struct plan_table *t, const struct plan_input *in,
+			struct err *e)
+{
+	const struct boot_options *o = in->options;
+	uint32_t chunk = o->chunk ? (uint32_t)o->chunk : CHUNK_MAX;
+	int rc;
+
+	while (!o->chunk && chunk / 2 >= p->context && chunk > CHUNK_MIN)
+		chunk /= 2;
+	for (;; chunk /= 2) {
+		p->rows[BATCH_PREFILL] = chunk;
+		rc = add_up(p, t, in, e);
+		if (rc)
+			return rc;
+		if (o->chunk || chunk <= CHUNK_MIN)
+			break;
+		if (t->total <= in->budget &&
+		    t->bytes[PART_ROWS] + t->bytes[PART_PRIVATE] <= in->budget / 8)
+			break;
+	}
+	return t->total > in->budget ? refuse(p, t, e) : 0;
+}
+
+/* How many units of `bytes` the share pays for, kernel's part included. */
+static uint64_t units(uint64_t share, uint64_t bytes)
+{
+	return share / (bytes + bytes / KERNEL_SHARE + bytes / PIN_SHARE + 1);
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+int plan_make(struct plan *p, struct plan_table *t, const struct plan_input *in, struct err *e)
+{
+	const struct boot_options *o = in->options;
+	uint64_t left, slots, more;
+	int rc;
+
+	*t = (struct plan_table){0};
+	rc = set_figures(p, t, in, e);
+	if (rc)
+		return rc;
+	if (t->kv_wanted > UINT32_MAX || t->all_slots > UINT32_MAX)
+		return err_set(e, -EOVERFLOW, "plan: too many KV pages or experts");
+	slots = o->slots ? smaller(o->slots, t->all_slots) : SLOTS_MIN;
+	set_slots(p, slots);
+	p->pages = (p->context + 255) / 256 + 1;
+	rc = choose_chunk(p, t, in, e);
+	if (rc)
+		return rc;
+	left = in->budget - t->total;
+	more = units(o->slots ? left : left / 4, p->kv_page_bytes);
+	p->pages += (uint32_t)smaller(more, t->kv_wanted - p->pages);
+	rc = add_up(p, t, in, e);
+	if (rc || o->slots)
+		return rc;
+	left = in->budget - t->total;
+	set_slots(p, smaller(slots + units(left, p->slot_bytes), t->all_slots));
+	rc = add_up(p, t, in, e);
+	if (rc || t->total >= in->budget)
+		return rc;
+	/* every expert has its slot: the rest is for pages */
+	more = units(in->budget - t->total, p->kv_page_bytes);
+	if (p->slots == t->all_slots)
+		p->pages += (uint32_t)smaller(more, t->kv_wanted - p->pages);
+	return add_up(p, t, in, e);
+}

@@ -1,0 +1,52 @@
+/*
+ * Two io_urings ready for experts at any time (machinery 9, 20): a second thread of init maps and pins the slots once, and makes rings that
+ * share what was pinned, so that neither the start of a node nor a restart of experts waits for it on the first thread. Called by boot/supervise.c.
+ */
+#ifndef BOOT_RINGS_H
+#define BOOT_RINGS_H
+
+#include "drivers/nvme/ring.h"
+#include "ipc/layout.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+	RINGS_READY = 2,
+	RINGS_FILES = 1024,
+	RINGS_PIECES = 1 << 14 /* the kernel's own limit */
+};
+
+struct rings {
+	pthread_t thread;
+	int want;   /* eventfd: a ring has been taken */
+	int ready;  /* eventfd, for epoll: a ring is there, or none can be made */
+	char *base; /* init's writable map of the slots */
+	unsigned n_files, n_pieces;
+	int file[RINGS_FILES];
+	struct iovec piece[RINGS_PIECES];
+	struct io_uring first; /* never given away: holds what the others share */
+	struct {
+		struct io_uring ring;
+		struct io_uring_params params;
+	} stock[RINGS_READY];
+	_Atomic uint64_t made, taken; /* stock[n % RINGS_READY] */
+	_Atomic int failed;           /* -errno, release: error is written */
+	struct err error;
+};
+
+/* Starts the thread for the slots object at `base` (writable, `plan`'s shape) and the model's files. */
+MUST_CHECK int rings_start(struct rings *r, const struct plan *plan, void *base, const int *files,
+			   unsigned n_files, struct err *e);
+
+/* A ring from the stock: 1; 0 if none is ready yet; -errno with the maker's error if none ever will be. Never waits. */
+MUST_CHECK int rings_take(struct rings *r, struct io_uring *ring, struct io_uring_params *params,
+			  struct err *e);
+
+/* `ready` has been seen. */
+void rings_clear(struct rings *r);
+
+/* Whether the process may lock `bytes`: 0, or -EPERM with STATUS_MEMORY naming `ulimit -l`. */
+MUST_CHECK int rings_may_lock(uint64_t bytes, struct err *e);
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * Starts one process with exactly its descriptors: the numbers of ipc/graph.h, nothing else open, no environment, a session of its own, no way to
+ * gain privileges, and no life beyond init's. Called by boot/supervise.c, on init's first thread only (PDEATHSIG follows the thread that forks).
+ */
+#ifndef BOOT_SPAWN_H
+#define BOOT_SPAWN_H
+
+#include "ipc/graph.h"
+#include "runtime/err.h"
+
+#include <sched.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum {
+	SPAWN_FDS = 1100 /* objects, files, and a few */
+};
+
+struct spawn {
+	const char *name;     /* argv[0] */
+	const char *argument; /* argv[1], or NULL */
+	int program; /* the executable, open: successors are of the same build even after an upgrade */
+	bool messages; /* 2 is init's own stderr; else /dev/null */
+	bool report;   /* 1 is init's own stdout; else /dev/null */
+	cpu_set_t cpus;
+	unsigned n;
+	struct {
+		int from, to; /* ascending in `to`, above 2 */
+	} fd[SPAWN_FDS];
+};
+
+static inline void spawn_give(struct spawn *s, int from, int to)
+{
+	s->fd[s->n].from = from;
+	s->fd[s->n].to = to;
+	s->n++;
+}
+
+/* Starts it; *pidfd tells of its death. Returns the pid, or -errno with a text. */
+MUST_CHECK pid_t spawn_start(const struct spawn *s, int *pidfd, struct err *e);
+
+#endif

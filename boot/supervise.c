@@ -1,0 +1,378 @@
+/* Life and death of servers; see supervise.h. */
+#include "boot/supervise.h"
+
+#include "boot/stage.h"
+#include "runtime/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+	BAD_STARTS = 3 /* in a row, without a step ever done: a fault that no restart repairs */
+};
+
+/* ---- Table 1: what each server gets, besides its objects ---- */
+
+enum kind {
+	KIND_TASK,   /* ends by itself, and then something follows */
+	KIND_SERVER, /* never ends by itself */
+	KIND_TOOL    /* the client role of `score`: the node ends with it */
+};
+
+static const struct server_kind {
+	enum kind kind;
+	const char *argument;
+	bool messages, files, bell, uring;
+} kinds[ROLE_COUNT] = {
+	[ROLE_SURVEY] = {.kind = KIND_TASK, .argument = "survey", .messages = true, .files = true},
+	[ROLE_LOADER] = {.kind = KIND_TASK, .argument = "loader", .messages = true, .files = true},
+	[ROLE_CLIENT] = {.kind = KIND_SERVER, .bell = true},
+	[ROLE_ROUTER] = {.kind = KIND_SERVER},
+	[ROLE_MLA] = {.kind = KIND_SERVER},
+	[ROLE_EXPERTS] = {.kind = KIND_SERVER, .uring = true},
+	[ROLE_SCRIBE] = {.kind = KIND_SERVER, .messages = true},
+};
+
+static enum kind kind_of(const struct init *in, enum role role)
+{
+	return role == ROLE_CLIENT && in->options.client ? KIND_TOOL : kinds[role].kind;
+}
+
+static const char *name_of(const struct init *in, enum role role)
+{
+	return kind_of(in, role) == KIND_TOOL ? in->options.client : graph_roles[role].program;
+}
+
+/* ---- Starting ---- */
+
+/* Descriptors in ascending order of their numbers in ipc/graph.h. */
+static void give_fds(struct init *in, enum role role)
+{
+	struct spawn *s = &in->spawn;
+
+	s->n = 0;
+	if (kinds[role].bell)
+		spawn_give(s, in->bell, FD_BELL);
+	if (kinds[role].uring)
+		spawn_give(s, in->server[role].ring.ring_fd, FD_URING);
+	for (int i = 0; kind_of(in, role) == KIND_TOOL && i < CLIENT_FDS; i++) {
+		if (in->client_fd[i] >= 0)
+			spawn_give(s, in->client_fd[i], FD_PROMPTS + i);
+	}
+	for (unsigned k = 0; k < OBJ_COUNT; k++) {
+		int fd = object_fd(&in->objects, role, (enum object)k);
+
+		/* the survey comes before all others; what exists then is all it sees */
+		if (fd >= 0)
+			spawn_give(s, fd, FD_OBJECT + (int)k);
+	}
+	for (unsigned i = 0; kinds[role].files && i < in->files.count; i++)
+		spawn_give(s, in->files.file[i].fd, FD_FILE + (int)i);
+}
+
+static void forget_ring(struct init *in, uint32_t generation)
+{
+	struct server *s = &in->server[ROLE_EXPERTS];
+
+	in->drain[generation % DRAINS] =
+		(struct drain){.used = true, .generation = generation, .ring = s->ring};
+}
+
+/* An io_uring for generation g of experts: 1, 0 if it has to wait, -errno. */
+static int take_ring(struct init *in, uint64_t g, struct err *e)
+{
+	struct io_uring_params params;
+	struct node_uring *u = &in->node->uring[g % DRAINS];
+	int rc;
+
+	_Static_assert(sizeof(params) == sizeof(u->params),
+		       "the kernel's params fit the node object");
+	if (in->drain[g % DRAINS].used)
+		return 0;
+	rc = rings_take(&in->rings, &in->server[ROLE_EXPERTS].ring, &params, e);
+	if (rc <= 0)
+		return rc;
+	memcpy(u->params, &params, sizeof(params));
+	u->base = (uint64_t)(uintptr_t)in->rings.base;
+	return 1;
+}
+
+static int start(struct init *in, enum role role, struct err *e)
+{
+	struct server *s = &in->server[role];
+	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = TAG_SERVER + (uint64_t)role};
+	uint64_t g = atomic_load_explicit(&in->node->generation[role], memory_order_relaxed) + 1;
+	int rc = kinds[role].uring ? take_ring(in, g, e) : 1;
+
+	if (rc <= 0)
+		return rc;
+	/* release: its ring is described; the process reads it after its start */
+	atomic_store_explicit(&in->node->generation[role], g, memory_order_release);
+	in->spawn.name = name_of(in, role);
+	in->spawn.argument = kinds[role].argument;
+	in->spawn.program = s->program;
+	/* the last try may say why it fails */
+	in->spawn.messages = kinds[role].messages || kind_of(in, role) == KIND_TOOL ||
+			     s->bad_starts == BAD_STARTS - 1;
+	in->spawn.report = kind_of(in, role) == KIND_TOOL;
+	in->spawn.cpus = role == ROLE_CLIENT && !in->options.client ? in->client_cpu : in->cpus;
+	give_fds(in, role);
+	s->pid = spawn_start(&in->spawn, &s->pidfd, e);
+	if (s->pid < 0) {
+		if (kinds[role].uring)
+			forget_ring(in, (uint32_t)g);
+		return s->pid;
+	}
+	s->state = SERVER_RUNNING;
+	s->started_ns = clock_now_ns();
+	return epoll_ctl(in->epoll, EPOLL_CTL_ADD, s->pidfd, &ev)
+		       ? err_set(e, -errno, "init: cannot watch %s: %s", in->spawn.name,
+				 strerror(errno))
+		       : 1;
+}
+
+static void try_start(struct init *in, enum role role)
+{
+	struct server *s = &in->server[role];
+	struct err e = {0};
+	int rc = start(in, role, &e);
+
+	if (rc > 0)
+		return;
+	if (rc == -EAGAIN || rc == -ENOMEM)
+		rc = s->bad_starts ? 0
+				   : rc; /* short of processes or memory: later, if it ever ran */
+	if (rc < 0) {
+		in->error = e;
+		supervise_end(in, e.status ? e.status : STATUS_FAILED);
+	}
+}
+
+void supervise_want(struct init *in, enum role role)
+{
+	in->server[role].state = SERVER_WAITING;
+	try_start(in, role);
+}
+
+/* ---- Table 2: what an end leads to ---- */
+
+enum ending {
+	END_DONE,    /* exit 0 */
+	END_FAILED,  /* another exit status */
+	END_CRASHED, /* a signal that the program brought on itself */
+	END_KILLED,  /* any other signal */
+	ENDINGS
+};
+
+static enum ending ending_of(const siginfo_t *si)
+{
+	if (si->si_code == CLD_EXITED)
+		return si->si_status ? END_FAILED : END_DONE;
+	switch (si->si_status) {
+	case SIGSEGV:
+	case SIGBUS:
+	case SIGILL:
+	case SIGFPE:
+	case SIGABRT:
+	case SIGSYS:
+	case SIGTRAP:
+		return END_CRASHED;
+	default:
+		return END_KILLED;
+	}
+}
+
+static void restart(struct init *in, enum role role, const siginfo_t *si)
+{
+	(void)si;
+	supervise_want(in, role);
+}
+
+static void end_crashed(struct init *in, enum role role, const siginfo_t *si)
+{
+	err_set(&in->error, -EIO, "%s was ended by signal %d (%s)", name_of(in, role),
+		si->si_status, strsignal(si->si_status));
+	supervise_end(in, STATUS_FAILED);
+}
+
+/* A death of its own doing. One that never gets as far as a step will not get there the next time either. */
+static void restart_or_end(struct init *in, enum role role, const siginfo_t *si)
+{
+	struct server *s = &in->server[role];
+	bool early = clock_now_ns() - s->started_ns < NS_PER_S;
+	const struct log_object *log = NULL;
+
+	for (unsigned k = OBJ_LOG_INIT; k <= OBJ_LOG_EXPERTS; k++) {
+		if (graph_objects[k].writer == (uint32_t)role && in->objects.map[k])
+			log = (const void *)((const char *)in->objects.map[k] +
+					     sizeof(struct object_header));
+	}
+	/* relaxed: a counter */
+	if (!early ||
+	    (log && atomic_load_explicit(&log->counter[COUNT_STEPS], memory_order_relaxed)))
+		s->bad_starts = 0;
+	else
+		s->bad_starts++;
+	if (s->bad_starts < BAD_STARTS) {
+		restart(in, role, si);
+		return;
+	}
+	err_set(&in->error, -EIO, "%s cannot start: %s %d, %d times in a row", name_of(in, role),
+		si->si_code == CLD_EXITED ? "exit status" : "signal", si->si_status, BAD_STARTS);
+	supervise_end(in, STATUS_FAILED);
+}
+
+/* Its own message is on stderr already, and its exit status is the node's. */
+static void end_with_status(struct init *in, enum role role, const siginfo_t *si)
+{
+	(void)role;
+	supervise_end(in, si->si_status);
+}
+
+static void task_done(struct init *in, enum role role, const siginfo_t *si)
+{
+	(void)si;
+	stage_task_done(in, role);
+}
+
+static void (*const on_end[][ENDINGS])(struct init *, enum role, const siginfo_t *) = {
+	[KIND_TASK] = {[END_DONE] = task_done,
+		       [END_FAILED] = end_with_status,
+		       [END_CRASHED] = end_crashed,
+		       [END_KILLED] = restart},
+	[KIND_SERVER] = {[END_DONE] = restart_or_end,
+			 [END_FAILED] = restart_or_end,
+			 [END_CRASHED] = restart_or_end,
+			 [END_KILLED] = restart},
+	[KIND_TOOL] = {[END_DONE] = end_with_status,
+		       [END_FAILED] = end_with_status,
+		       [END_CRASHED] = end_crashed,
+		       [END_KILLED] = end_crashed},
+};
+
+/* Waits for the process, which has ended, so that it does not wait; tells what it was. */
+static bool reap(struct server *s, siginfo_t *si)
+{
+	memset(si, 0, sizeof(*si));
+	return !waitid(P_PIDFD, (id_t)s->pidfd, si, WEXITED | WNOHANG) && si->si_pid;
+}
+
+static void log_death(struct init *in, enum role role, const siginfo_t *si)
+{
+	uint64_t g = atomic_load_explicit(&in->node->generation[role], memory_order_relaxed);
+
+	if (kinds[role].kind == KIND_TASK || in->stage == STAGE_STOPPING)
+		return;
+	count_add(in->log, COUNT_RESTARTS, 1);
+	log_write(in->log, 1, LOG_DIED,
+		  (const uint64_t[5]){role, (uint64_t)si->si_pid, si->si_code != CLD_EXITED,
+				      (uint64_t)si->si_status, g + 1});
+}
+
+void supervise_died(struct init *in, enum role role)
+{
+	struct server *s = &in->server[role];
+	siginfo_t si;
+
+	if (s->state != SERVER_RUNNING || !reap(s, &si))
+		return;
+	epoll_ctl(in->epoll, EPOLL_CTL_DEL, s->pidfd, NULL);
+	close(s->pidfd);
+	s->pidfd = -1;
+	s->state = SERVER_OFF;
+	if (kinds[role].uring)
+		forget_ring(in, (uint32_t)atomic_load_explicit(&in->node->generation[role],
+							       memory_order_relaxed));
+	log_death(in, role, &si);
+	if (in->stage != STAGE_STOPPING)
+		on_end[kind_of(in, role)][ending_of(&si)](in, role, &si);
+	supervise_wake_all(in);
+	if (role == ROLE_CLIENT && in->pump.in && pump_scan(&in->pump, true) < 0)
+		supervise_kill(in, ROLE_CLIENT);
+}
+
+/* ---- What goes on meanwhile ---- */
+
+/* uring_empty is the last generation up to which every dead one's io_uring is known to be empty. */
+static void drain_tick(struct init *in)
+{
+	uint64_t last =
+		atomic_load_explicit(&in->node->generation[ROLE_EXPERTS], memory_order_relaxed);
+	uint64_t empty = atomic_load_explicit(&in->node->uring_empty, memory_order_relaxed);
+
+	for (unsigned i = 0; i < DRAINS; i++) {
+		struct drain *d = &in->drain[i];
+
+		if (d->used && nvme_ring_empty(&d->ring)) {
+			nvme_ring_close(&d->ring);
+			d->used = false;
+		}
+	}
+	while (empty < last && !in->drain[(empty + 1) % DRAINS].used &&
+	       !(empty + 1 == last && in->server[ROLE_EXPERTS].state == SERVER_RUNNING))
+		empty++;
+	if (empty == atomic_load_explicit(&in->node->uring_empty, memory_order_relaxed))
+		return;
+	/* release: no read of these generations writes any more; pairs with the acquire in experts */
+	atomic_store_explicit(&in->node->uring_empty, empty, memory_order_release);
+	log_write(in->log, 1, LOG_DRAINED, (const uint64_t[5]){empty, 0, 0, 0, 0});
+	bell_ring(&in->bells->bell[ROLE_EXPERTS][0]);
+}
+
+void supervise_tick(struct init *in)
+{
+	drain_tick(in);
+	for (unsigned role = 0; role < ROLE_COUNT; role++) {
+		if (in->server[role].state == SERVER_WAITING && in->exit_status < 0)
+			try_start(in, (enum role)role);
+	}
+}
+
+bool supervise_timed(const struct init *in)
+{
+	for (unsigned i = 0; i < DRAINS; i++) {
+		if (in->drain[i].used)
+			return true;
+	}
+	for (unsigned role = 0; role < ROLE_COUNT; role++) {
+		/* experts' first ring is announced by TAG_RINGS */
+		if (in->server[role].state == SERVER_WAITING && role != ROLE_EXPERTS)
+			return true;
+	}
+	return false;
+}
+
+void supervise_kill(struct init *in, enum role role)
+{
+	struct server *s = &in->server[role];
+
+	if (s->state == SERVER_RUNNING)
+		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+	else
+		s->state = SERVER_OFF;
+}
+
+bool supervise_alive(const struct init *in, enum role role)
+{
+	return in->server[role].state == SERVER_RUNNING;
+}
+
+void supervise_wake_all(struct init *in)
+{
+	for (unsigned role = 0; role < ROLE_COUNT; role++) {
+		for (unsigned i = 0; i < TEAM_MAX; i++)
+			bell_ring(&in->bells->bell[role][i]);
+	}
+}
+
+void supervise_end(struct init *in, int status)
+{
+	if (in->exit_status < 0)
+		in->exit_status = status;
+}

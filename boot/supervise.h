@@ -1,0 +1,31 @@
+/*
+ * Starts the servers, notices their deaths and starts successors (machinery 9). One table says what each server gets, another what each kind of end leads
+ * to. Called by the loop and by stage.c.
+ */
+#ifndef BOOT_SUPERVISE_H
+#define BOOT_SUPERVISE_H
+
+#include "boot/init.h"
+
+/* The role shall run: starts it, or waits for an io_uring. */
+void supervise_want(struct init *in, enum role role);
+
+/* The pidfd of a role is readable. */
+void supervise_died(struct init *in, enum role role);
+
+/* Starts who waits and looks after io_urings that are still draining. */
+void supervise_tick(struct init *in);
+/* Whether supervise_tick wants to be called soon. */
+bool supervise_timed(const struct init *in);
+
+/* SIGKILL by pidfd. init's own kills count as deaths of the server's own doing. */
+void supervise_kill(struct init *in, enum role role);
+bool supervise_alive(const struct init *in, enum role role);
+
+/* Exchanges and wakes every futex word: after deaths, stages, and once a second while there is work (bell.h 5). */
+void supervise_wake_all(struct init *in);
+
+/* The node ends with this status; the first one counts. */
+void supervise_end(struct init *in, int status);
+
+#endif

@@ -1,0 +1,168 @@
+/*
+ * The program `scribe`: prints the servers' log records as text on stderr (machinery 25). It only reads; what it has printed is nobody's
+ * state, so its successor goes on with what is new. Sleeps on its bell, which init rings at deaths and stages and servers ring after a record worth reading.
+ */
+#include "ipc/attach.h"
+
+#include "runtime/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+	LOGS = OBJ_LOG_EXPERTS - OBJ_LOG_INIT + 1,
+	LOOK_MS = 250,          /* after something was printed, more may come without a bell */
+	LOOKS = 8,              /* then only the bell wakes it, */
+	VERBOSE_LOOK_MS = 1000, /* or this, with --verbose: details ring nobody */
+	OVERLAP_MS = 100        /* what a predecessor may not have got to; may be printed twice */
+};
+
+struct reader {
+	const char *name; /* whose log */
+	const struct log_object *log;
+	uint64_t next; /* number of the next record */
+};
+
+struct scribe {
+	struct attach attach;
+	struct reader reader[LOGS];
+	uint64_t from_ns; /* older records were printed by a predecessor */
+};
+
+static const struct {
+	unsigned level;
+	const char *format;
+} kinds[LOG_KINDS] = {
+#define LOG_ROW(kind, level, format) [LOG_##kind] = {level, format},
+	LOG_LIST(LOG_ROW)
+#undef LOG_ROW
+};
+
+/* Records hold numbers of roles; people want names. */
+static const char *role_name(uint64_t role)
+{
+	return role < ROLE_COUNT ? graph_roles[role].program : "somebody";
+}
+
+/* A format of ipc/log.h: text, and %llu for the next number. */
+static void print_format(const char *format, const uint64_t arg[5])
+{
+	unsigned next = 0;
+
+	for (const char *hole; (hole = strstr(format, "%llu")); format = hole + 4) {
+		fwrite(format, 1, (size_t)(hole - format), stderr);
+		fprintf(stderr, "%" PRIu64, next < 5 ? arg[next] : 0);
+		next++;
+	}
+	fputs(format, stderr);
+}
+
+static void print_text(const struct log_record *r)
+{
+	const uint64_t *a = r->arg;
+
+	if (r->kind == LOG_DIED)
+		fprintf(stderr,
+			"%s (pid %" PRIu64 ") ended by %s %" PRIu64 "; generation %" PRIu64
+			" starts",
+			role_name(a[0]), a[1], a[2] ? "signal" : "exit status", a[3], a[4]);
+	else if (r->kind == LOG_BAD_MESSAGE)
+		fprintf(stderr,
+			"a message of %s was refused (batch %" PRIu64 ", step %" PRIu64
+			", field %" PRIu64 ")",
+			role_name(a[0]), a[1], a[2], a[3]);
+	else
+		print_format(kinds[r->kind].format, a);
+}
+
+/* The record was copied from a process that is not trusted: only its kind is used as an index. */
+static void print(const struct scribe *s, const struct reader *from, const struct log_record *r)
+{
+	if (r->kind >= LOG_KINDS || (kinds[r->kind].level > 2 && !s->attach.plan->verbose))
+		return;
+	fprintf(stderr, "penstock: %s: ", from->name);
+	print_text(r);
+	fputc('\n', stderr);
+}
+
+/* Copies record n. False if it has been overwritten, or is being written. */
+static bool read_record(const struct log_object *log, uint64_t n, struct log_record *out)
+{
+	const struct log_record *r = &log->record[n % LOG_RECORDS];
+
+	/* acquire: pairs with the release in log_write */
+	if (atomic_load_explicit(&r->number, memory_order_acquire) != n + 1)
+		return false;
+	memcpy(&out->time_ns, &r->time_ns, sizeof(*r) - offsetof(struct log_record, time_ns));
+	atomic_thread_fence(memory_order_acquire);
+	return atomic_load_explicit(&r->number, memory_order_relaxed) == n + 1;
+}
+
+/* Prints what is new in one log. Returns whether there was anything. */
+static bool drain(struct scribe *s, struct reader *from)
+{
+	/* acquire: pairs with the release in log_write */
+	uint64_t head = atomic_load_explicit(&from->log->head, memory_order_acquire);
+	struct log_record r;
+	bool any = head != from->next;
+
+	if (head < from->next || head - from->next > LOG_RECORDS)
+		from->next = head < LOG_RECORDS ? 0 : head - LOG_RECORDS;
+	for (; from->next < head; from->next++) {
+		if (read_record(from->log, from->next, &r) && r.time_ns >= s->from_ns)
+			print(s, from, &r);
+	}
+	return any;
+}
+
+static bool drain_all(struct scribe *s)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < LOGS; i++)
+		any |= drain(s, &s->reader[i]);
+	return any;
+}
+
+static void loop(struct scribe *s)
+{
+	struct bell *bell = &s->attach.bells->bell[ROLE_SCRIBE][0];
+	uint64_t forever = s->attach.plan->verbose ? VERBOSE_LOOK_MS * NS_PER_MS : UINT64_MAX;
+	unsigned looks = 0;
+
+	for (;;) {
+		/* acquire: what was logged before the stage is there */
+		uint32_t stage = atomic_load_explicit(&s->attach.node->stage, memory_order_acquire);
+
+		bell_prepare(bell);
+		looks = drain_all(s) ? LOOKS : looks - (looks > 0);
+		if (stage == STAGE_STOPPING)
+			return;
+		bell_wait(bell, looks ? LOOK_MS * NS_PER_MS : forever);
+	}
+}
+
+int main(void)
+{
+	static struct scribe s;
+	struct err e = {0};
+	struct timespec now;
+
+	if (attach_open(&s.attach, ROLE_SCRIBE, &e)) {
+		fprintf(stderr, "penstock: %s\n", e.text);
+		return STATUS_FAILED;
+	}
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (s.attach.generation > 1)
+		s.from_ns = (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec -
+			    OVERLAP_MS * NS_PER_MS;
+	for (unsigned i = 0; i < LOGS; i++) {
+		enum object o = (enum object)(OBJ_LOG_INIT + i);
+
+		s.reader[i].name = graph_roles[graph_objects[o].writer].program;
+		s.reader[i].log = attach_at(&s.attach, o, sizeof(struct object_header));
+	}
+	loop(&s);
+	return STATUS_OK;
+}
