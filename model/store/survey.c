@@ -114,6 +114,23 @@ static int find_matrix(struct builder *p, const char *name, uint32_t n_out, uint
 	return 0;
 }
 
+/* A matrix that is BF16 only; its scales, should there be any, have no place and are refused by check_rest. */
+static int add_plain(struct builder *p, const char *name, const struct tensor_spec *spec,
+		     struct index_tensor *to)
+{
+	struct safetensor *t;
+	int rc = lookup(p, name, false, spec->n_out, spec->n_in, &t);
+
+	if (rc)
+		return rc;
+	if (t->dtype != DTYPE_BF16)
+		return wrong_dtype(p, t, name, "BF16");
+	to->n_out = spec->n_out;
+	to->n_in = spec->n_in;
+	to->type = INDEX_BF16;
+	return builder_load(p, t, to->type, false, &to->off);
+}
+
 static int add_matrix(struct builder *p, const char *name, const struct tensor_spec *spec,
 		      struct index_tensor *to)
 {
@@ -123,8 +140,6 @@ static int add_matrix(struct builder *p, const char *name, const struct tensor_s
 
 	if (rc)
 		return rc;
-	if (spec->kind == TENSOR_PLAIN && t->dtype != DTYPE_BF16)
-		return wrong_dtype(p, t, name, "BF16");
 	to->n_out = spec->n_out;
 	to->n_in = spec->n_in;
 	to->type = scale ? INDEX_FP8 : INDEX_BF16;
@@ -155,8 +170,14 @@ static int add_vector(struct builder *p, const char *name, const struct tensor_s
 static int add_tensor(struct builder *p, const char *name, const struct tensor_spec *spec,
 		      struct index_tensor *to)
 {
-	return spec->kind == TENSOR_VECTOR ? add_vector(p, name, spec, to)
-					   : add_matrix(p, name, spec, to);
+	switch (spec->kind) {
+	case TENSOR_VECTOR:
+		return add_vector(p, name, spec, to);
+	case TENSOR_PLAIN:
+		return add_plain(p, name, spec, to);
+	default:
+		return add_matrix(p, name, spec, to);
+	}
 }
 
 static int add_expert(struct builder *p, uint32_t layer, uint32_t expert, struct index_expert *to)

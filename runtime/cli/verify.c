@@ -83,11 +83,9 @@ static bool stored_as(const struct safetensor *t, uint32_t *stored, uint64_t *si
 	}
 }
 
-/*
- * Looks at the part of a tensor that lies in the window [off, off + len) of its file. A tensor that does not begin at a multiple of its element's
- * size is copied to one, with the elements that a window's edge cuts left to `check_edge`.
- */
-static void check_part(struct verify *v, size_t tensor, char *data, uint64_t off, uint64_t len)
+/* Looks at the part of a tensor that lies in the window [off, off + len) of its file, but for an element that the window's edges cut. */
+static void check_part(struct verify *v, size_t tensor, const char *data, uint64_t off,
+		       uint64_t len)
 {
 	const struct safetensor *t = &v->table->tensor[tensor];
 	uint64_t begin = t->off > off ? t->off : off;
@@ -96,7 +94,6 @@ static void check_part(struct verify *v, size_t tensor, char *data, uint64_t off
 	uint64_t size;
 	uint64_t ragged;
 	int64_t found;
-	char *from;
 
 	if (begin >= end || !stored_as(t, &stored, &size))
 		return;
@@ -105,15 +102,7 @@ static void check_part(struct verify *v, size_t tensor, char *data, uint64_t off
 	if (begin >= end)
 		return;
 	end -= (end - begin) % size;
-	from = data + (begin - off);
-	if ((uintptr_t)from % size) {
-		/* Downwards within the window's own memory: what lies before was checked already. */
-		char *to = from - (uintptr_t)from % size;
-
-		memmove(to, from, end - begin);
-		from = to;
-	}
-	found = load_find_nonfinite(from, end - begin, stored);
+	found = load_find_nonfinite(data + (begin - off), end - begin, stored);
 	if (found >= 0)
 		report_number(v, tensor, (begin - t->off) / size + (uint64_t)found);
 }
