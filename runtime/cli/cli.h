@@ -13,6 +13,8 @@ int cmd_verify(int argc, char **argv, struct err *e);
 int cmd_synth(int argc, char **argv, struct err *e);
 int cmd_tokenize(int argc, char **argv, struct err *e);
 int cmd_template(int argc, char **argv, struct err *e);
+int cmd_ask(int argc, char **argv, struct err *e);
+int cmd_chat(int argc, char **argv, struct err *e);
 int cmd_score(int argc, char **argv, struct err *e);
 
 #endif

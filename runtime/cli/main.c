@@ -15,6 +15,8 @@ static const struct command {
 	{"info", cmd_info, "what a model is and what it needs"},
 	{"verify", cmd_verify, "read every byte of a model and check it"},
 	{"synth", cmd_synth, "write a random checkpoint of any shape"},
+	{"ask", cmd_ask, "one question to a running node"},
+	{"chat", cmd_chat, "a conversation with a running node"},
 	{"score", cmd_score, "log-probabilities and raw outputs of a model over prompts"},
 	{"tokenize", cmd_tokenize, "text to token ids and back, a line of JSON each"},
 	{"template", cmd_template, "messages to the prompt's text and ids"},
