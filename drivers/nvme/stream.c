@@ -7,6 +7,8 @@
  */
 #include "drivers/nvme/stream.h"
 
+#include "drivers/nvme/ring.h"
+
 #include <errno.h>
 #include <liburing.h>
 #include <linux/futex.h>
@@ -224,9 +226,9 @@ int stream_open(struct stream **out, int uring_fd, const void *params, uint64_t 
 	if (!s)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the streaming thread");
 	memcpy(&p, params, sizeof(p));
-	rc = io_uring_queue_mmap(uring_fd, &p, &s->ring);
+	rc = nvme_ring_attach(&s->ring, uring_fd, &p, e);
 	if (rc < 0)
-		return err_set(e, rc, "cannot map the io_uring that init made: %s", strerror(-rc));
+		return rc;
 	s->base = base;
 	s->piece_bytes = piece_bytes;
 	for (unsigned i = 0; i < STREAM_QUEUES; i++) {
