@@ -126,38 +126,71 @@ static void cut(struct draw *d, const struct sampler_options *o)
 	d->n = keep;
 }
 
-/* Gumbel noise of one token at one position. */
-static double noise(int64_t seed, uint64_t position, uint32_t id)
+/* 52 random bits of one token at one position. */
+static uint64_t random_bits(int64_t seed, uint64_t position, uint32_t id)
 {
 	uint32_t key[2] = {(uint32_t)(uint64_t)seed, (uint32_t)((uint64_t)seed >> 32)};
 	uint32_t counter[4] = {(uint32_t)position, (uint32_t)(position >> 32), id, 0}, x[4];
-	uint64_t n;
 
 	philox4x32(x, counter, key);
-	n = ((uint64_t)x[0] << 32 | x[1]) >> 12;
-	return -log_f64(-log_f64(((double)n + 0.5) * 0x1p-52));
+	return ((uint64_t)x[0] << 32 | x[1]) >> 12;
 }
 
-/* The largest z + noise among those that min_p keeps; ties to the lower id. */
+/* Gumbel noise. */
+static double noise(uint64_t bits)
+{
+	return -log_f64(-log_f64(((double)bits + 0.5) * 0x1p-52));
+}
+
+/* The best z + noise so far. */
+struct leader {
+	double value;
+	double lead; /* exp(largest z - value) */
+	uint32_t id;
+	bool exact; /* z so large that its rounding could matter below */
+};
+
+static void compete(struct leader *best, const struct candidate *c, uint64_t bits, float max)
+{
+	double value = (double)c->z + noise(bits);
+
+	if (value > best->value || (value == best->value && c->id < best->id)) {
+		best->value = value;
+		best->id = c->id;
+		best->lead = exp_f64((double)max - value);
+	}
+}
+
+/*
+ * Spares most candidates their two logarithms: z + g >= value means -log(u) <= exp(z - value) = p * lead, and -log(u) is
+ * at least 1 - u. The factor is far more than all roundings while z is below 2^30.
+ */
+static bool is_beaten(const struct leader *best, double p, uint64_t bits)
+{
+	double rest = (0x1p52 - (double)bits - 0.5) * 0x1p-52; /* 1 - u, exact */
+
+	return !best->exact && rest > p * best->lead * (1 + 0x1p-10);
+}
+
+/* The largest z + noise among those that min_p keeps (the largest z is one of them); ties to the lower id. */
 static uint32_t pick(const struct draw *d, const struct sampler_options *o, uint64_t position)
 {
-	float max = d->c[d->max].z;
-	double best = 0;
-	uint32_t token = UINT32_MAX;
+	const struct candidate *top = &d->c[d->max];
+	struct leader best = {.value = -HUGE_VAL, .id = UINT32_MAX};
 
+	best.exact = !(top->z < 0x1p30f && top->z > -0x1p30f);
+	compete(&best, top, random_bits(o->seed, position, top->id), top->z);
 	for (size_t i = 0; i < d->n; i++) {
-		const struct candidate *c = &d->c[i];
-		double value;
+		double p = (double)probability(d, i, top->z);
+		uint64_t bits;
 
-		if (o->min_p > 0 && !((double)probability(d, i, max) >= o->min_p))
+		if (o->min_p > 0 && !(p >= o->min_p))
 			continue;
-		value = (double)c->z + noise(o->seed, position, c->id);
-		if (token == UINT32_MAX || value > best || (value == best && c->id < token)) {
-			best = value;
-			token = c->id;
-		}
+		bits = random_bits(o->seed, position, d->c[i].id);
+		if (!is_beaten(&best, p, bits))
+			compete(&best, &d->c[i], bits, top->z);
 	}
-	return token;
+	return best.id;
 }
 
 int sampler_draw(const struct sampler_options *o, const float *logits, uint32_t vocab,
