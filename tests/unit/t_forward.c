@@ -304,6 +304,7 @@ static void check_case(const char *dir)
 	forward_close(f);
 }
 
+#ifndef __SANITIZE_ADDRESS__
 /* Cases of `root` that are not among those of the tree. */
 static void check_others(const char *root)
 {
@@ -325,6 +326,8 @@ static void check_others(const char *root)
 		free(entry);
 }
 
+#endif
+
 int main(void)
 {
 	struct dirent **entry;
@@ -342,6 +345,10 @@ int main(void)
 		free(entry[i]);
 	}
 	free(entry);
+#ifdef __SANITIZE_ADDRESS__
+	skip("under sanitizers only the cases of the tree are run: the others take too long");
+#else
 	check_others("/work/shared/golden/models");
+#endif
 	return tap_done();
 }
