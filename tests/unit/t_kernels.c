@@ -2,17 +2,20 @@
  * The kernel checker: every entry of the table on every instruction set of this processor, against the scalar
  * definition, bit for bit (NaNs are equal to each other), over ragged shapes, strides, slices and awkward values. Weights
  * end at a page that must not be touched. The definition itself is checked against sums in double precision.
- * -s N chooses the seed, -n N the number of random cases per entry.
+ * -s N chooses the seed, -n N the number of random cases per entry; -b times the entries instead (-t N: by N threads,
+ * -i NAME: one instruction set).
  */
 #include "drivers/cpu/kernels.h"
 #include "drivers/cpu/math.h"
 #include "tests/tap.h"
+#include "tests/unit/kernel_bench.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static uint64_t state;
 
@@ -495,32 +498,71 @@ static void test_definition(const struct cpu_kernels *k)
 	ok(v[0] == 2.0f && v[31] == 2.0f, "a vector of twos has norm 1 each, times its weight");
 }
 
+struct options {
+	size_t cases;
+	unsigned threads;
+	bool bench, one;
+	enum cpu_isa isa;
+};
+
+static bool parse(struct options *o, int argc, char **argv)
+{
+	for (int c; (c = getopt(argc, argv, "s:n:bt:i:")) != -1;) {
+		switch (c) {
+		case 's':
+			state = strtoull(optarg, NULL, 0);
+			break;
+		case 'n':
+			o->cases = strtoull(optarg, NULL, 0);
+			break;
+		case 'b':
+			o->bench = true;
+			break;
+		case 't':
+			o->threads = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'i':
+			o->one = true;
+			if (cpu_isa_parse(optarg, &o->isa))
+				return false;
+			break;
+		default:
+			return false;
+		}
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
+	struct options o = {.cases = 150, .threads = 1};
 	struct cpu_kernels table[CPU_ISA_COUNT];
-	size_t isas = 0, cases = 150;
+	unsigned isas = 0;
 
 	state = 1;
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (!strcmp(argv[i], "-s"))
-			state = strtoull(argv[i + 1], NULL, 0);
-		else if (!strcmp(argv[i], "-n"))
-			cases = strtoull(argv[i + 1], NULL, 0);
+	if (!parse(&o, argc, argv)) {
+		fprintf(stderr, "usage: t_kernels [-s seed] [-n cases] [-b [-t threads]] [-i isa]\n");
+		return 2;
 	}
-	diag("seed %llu", (unsigned long long)state);
+	for (unsigned isa = 0; isa < CPU_ISA_COUNT; isa++) {
+		if (o.one && isa != o.isa && (o.bench || isa != CPU_SCALAR))
+			continue;
+		if (cpu_isa_usable((enum cpu_isa)isa))
+			cpu_kernels_init(&table[isas++], (enum cpu_isa)isa);
+		else if (!o.bench)
+			skip("this processor has no %s", cpu_isa_name((enum cpu_isa)isa));
+	}
 	cpu_thread_init();
+	if (o.bench)
+		return kernel_bench(table, isas, o.threads) ? 1 : 0;
+	diag("seed %llu", (unsigned long long)state);
 	guarded_open(&weights, W_MAX + 1);
 	guarded_open(&keys, W_MAX);
 	guarded_open(&scores, 4096);
-	for (unsigned isa = 0; isa < CPU_ISA_COUNT; isa++)
-		if (cpu_isa_usable((enum cpu_isa)isa))
-			cpu_kernels_init(&table[isas++], (enum cpu_isa)isa);
-		else
-			skip("this processor has no %s", cpu_isa_name((enum cpu_isa)isa));
 	if (!isas)
 		return tap_done();
 	test_definition(&table[0]);
-	test_products(table, isas, cases);
-	test_vectors(table, isas, cases * 10);
+	test_products(table, isas, o.cases);
+	test_vectors(table, isas, o.cases * 10);
 	return tap_done();
 }
