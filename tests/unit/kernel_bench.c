@@ -17,17 +17,25 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#define REPEATS	    7
+#define REPEATS     7
 #define THREADS_MAX 8
-#define BYTES	    ((size_t)264 << 20)
-#define N_MAX	    7168
+#define BYTES       ((size_t)264 << 20)
+#define N_MAX       7168
 
 /* One piece of work, cut into as many slices as there are threads. */
 struct job {
 	const struct cpu_kernels *k;
 	struct weight w;
 	size_t rows, repeat;
-	enum { READ, PEAK, MATMUL, MATMUL_T, DOT_ROWS, DOT_ROWS_T, VECTOR } what;
+	enum {
+		READ,
+		PEAK,
+		MATMUL,
+		MATMUL_T,
+		DOT_ROWS,
+		DOT_ROWS_T,
+		VECTOR
+	} what;
 	int entry; /* VECTOR: which; READ: bytes ahead */
 	unsigned threads;
 };
@@ -42,7 +50,7 @@ struct worker {
 };
 
 static uint8_t *memory; /* BYTES of weights, then a page */
-static uint16_t *x;	/* [512, N_MAX] */
+static uint16_t *x;     /* [512, N_MAX] */
 static float *scales;
 
 /* What memory gives: one stream, with and without a prefetch of the page after this one; the better one counts. */
@@ -70,8 +78,8 @@ __attribute__((target("avx2"))) static uint64_t read_loop(const uint8_t *p, size
 #define PEAK_LOOP(name, isa, op)                                                                   \
 	__attribute__((target(isa))) static void name(size_t n)                                    \
 	{                                                                                          \
-		__asm__ volatile("1:\n" op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) \
-				 op(10) op(11) "dec %0\n jnz 1b\n"                                  \
+		__asm__ volatile("1:\n" op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8)      \
+					 op(9) op(10) op(11) "dec %0\n jnz 1b\n"                   \
 				 : "+r"(n)                                                         \
 				 :                                                                 \
 				 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", \
@@ -95,9 +103,9 @@ static const struct {
 static const struct {
 	const char *name;
 	double bytes;
-} vectors[] = {{"rmsnorm", 12}, {"to_bf16", 6},	    {"silu_mul", 10}, {"axpy", 12},  {"add", 12},
-	       {"exp", 8},	{"sigmoid", 8},	    {"combine", 12},  {"rope", 12},  {"sum", 4},
-	       {"scale", 8},	{"argmax", 4},	    {"all_finite", 4}, {"softmax", 6}};
+} vectors[] = {{"rmsnorm", 12}, {"to_bf16", 6}, {"silu_mul", 10},  {"axpy", 12},  {"add", 12},
+	       {"exp", 8},      {"sigmoid", 8}, {"combine", 12},   {"rope", 12},  {"sum", 4},
+	       {"scale", 8},    {"argmax", 4},  {"all_finite", 4}, {"softmax", 6}};
 
 static void vector_once(const struct cpu_kernels *k, int entry, float *y, uint64_t *sink)
 {
@@ -105,19 +113,45 @@ static void vector_once(const struct cpu_kernels *k, int entry, float *y, uint64
 	uint16_t *h = (uint16_t *)(void *)(y + N_MAX);
 
 	switch (entry) {
-	case 0: k->rmsnorm(y, a, b, N_MAX, 1e-6f); break;
-	case 1: k->to_bf16(h, a, N_MAX, N_MAX); break;
-	case 2: k->silu_mul(h, a, b, N_MAX, N_MAX); break;
-	case 3: k->axpy(y, 0.5f, a, N_MAX); break;
-	case 4: k->add(y, a, b, N_MAX); break;
-	case 5: k->exp(y, a, N_MAX); break;
-	case 6: k->sigmoid(y, a, N_MAX); break;
-	case 7: k->combine(y, 0.5f, a, 0.5f, N_MAX); break;
-	case 8: k->rope(y, b, N_MAX); break;
-	case 9: *sink += k->sum(a, N_MAX) > 0.0f; break;
-	case 10: k->scale(y, a, 0.5f, N_MAX); break;
-	case 11: *sink += k->argmax(a, N_MAX); break;
-	case 12: *sink += k->all_finite(a, N_MAX); break;
+	case 0:
+		k->rmsnorm(y, a, b, N_MAX, 1e-6f);
+		break;
+	case 1:
+		k->to_bf16(h, a, N_MAX, N_MAX);
+		break;
+	case 2:
+		k->silu_mul(h, a, b, N_MAX, N_MAX);
+		break;
+	case 3:
+		k->axpy(y, 0.5f, a, N_MAX);
+		break;
+	case 4:
+		k->add(y, a, b, N_MAX);
+		break;
+	case 5:
+		k->exp(y, a, N_MAX);
+		break;
+	case 6:
+		k->sigmoid(y, a, N_MAX);
+		break;
+	case 7:
+		k->combine(y, 0.5f, a, 0.5f, N_MAX);
+		break;
+	case 8:
+		k->rope(y, b, N_MAX);
+		break;
+	case 9:
+		*sink += k->sum(a, N_MAX) > 0.0f;
+		break;
+	case 10:
+		k->scale(y, a, 0.5f, N_MAX);
+		break;
+	case 11:
+		*sink += k->argmax(a, N_MAX);
+		break;
+	case 12:
+		*sink += k->all_finite(a, N_MAX);
+		break;
 	default:
 		for (size_t i = 0; i < N_MAX; i += 256)
 			k->softmax_segment(h, a + i, 0, 256, y, y + 1);
@@ -229,7 +263,8 @@ static void report(struct job *j, const char *name, double bytes, double flops)
 {
 	struct job read = *j, peak = *j;
 	double t[REPEATS], limit[REPEATS], fastest[REPEATS];
-	bool from_memory = bytes >= (double)BYTES / 32, counted = flops > 0 && peaks[j->k->isa].loop;
+	bool from_memory = bytes >= (double)BYTES / 32,
+	     counted = flops > 0 && peaks[j->k->isa].loop;
 
 	calibrate(j);
 	read.what = READ;
@@ -272,8 +307,8 @@ static void bench_matmul(struct job *j, uint32_t type, size_t n_in, size_t n_out
 			       .n_out = (uint32_t)n_out,
 			       .n_in = (uint32_t)n_in,
 			       .type = type};
-	snprintf(name, sizeof(name), "matmul %s %zux%zu rows %zu", type == WEIGHT_FP8 ? "fp8" : "bf16",
-		 n_out, n_in, rows);
+	snprintf(name, sizeof(name), "matmul %s %zux%zu rows %zu",
+		 type == WEIGHT_FP8 ? "fp8" : "bf16", n_out, n_in, rows);
 	report(j, name, (double)weight_bytes(type, n_out, n_in),
 	       2.0 * (double)n_out * (double)n_in * (double)rows);
 }
@@ -334,7 +369,8 @@ int kernel_bench(const struct cpu_kernels *table, unsigned n, unsigned threads)
 
 	if (!threads || threads > THREADS_MAX)
 		return -EINVAL;
-	memory = mmap(NULL, BYTES + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memory = mmap(NULL, BYTES + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		      0);
 	if (memory == MAP_FAILED)
 		return -errno;
 	madvise(memory, BYTES, MADV_HUGEPAGE);
