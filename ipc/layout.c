@@ -114,6 +114,7 @@ static uint64_t layout_clients(struct layout *l, const struct plan *p)
 	l->client_tx = take(&c, CONNS, 1, CONN_RING);
 	l->client_prompt = take(&c, CONN_PLACES, p->context, sizeof(uint32_t));
 	l->client_body = take(&c, CLIENT_BODIES, 1, CLIENT_BODY);
+	l->client_stop = take(&c, CONNS, 1, CLIENT_STOP);
 	bad = finish(&c, l, OBJ_CLIENT);
 	l->conns_in = take(&in, CONNS, 1, sizeof(struct conn_in));
 	l->conns_rx = take(&in, CONNS, 1, CONN_RING);

@@ -322,6 +322,7 @@ struct layout {
 	uint64_t client_tx;     /* out-rings [CONNS][CONN_RING] */
 	uint64_t client_prompt; /* uint32_t [CONN_PLACES][context] */
 	uint64_t client_body;   /* assembly areas [CLIENT_BODIES][CLIENT_BODY] */
+	uint64_t client_stop;   /* stop strings of the live reply, one after the other [CONNS][CLIENT_STOP] */
 
 	uint64_t conns_in; /* struct conn_in [CONNS] */
 	uint64_t conns_rx; /* in-rings [CONNS][CONN_RING] */
@@ -338,11 +339,13 @@ struct layout {
 
 enum {
 	CLIENT_BODIES = 16,
-	CLIENT_BODY = 16 * 1024 * 1024 + 65536
+	CLIENT_BODY = 16 * 1024 * 1024 + 65536,
+	CLIENT_STOP = 32 * 1024
 };
 
 struct client_record {
 	uint64_t announce_tail;
+	uint64_t damage; /* row_error of the first reply that damaged weights ended: /health stays red */
 };
 
 /* Computes the layout. Returns 0, or -EOVERFLOW for a plan whose sizes do not fit in 62 bits. */

@@ -1,0 +1,171 @@
+/* A connection's rings and record: bytes in, bytes out, commits. See gateway.h and ipc/conn.h. */
+#include "runtime/gateway/gateway.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct own *conn_own(const struct conn *c)
+{
+	return (struct own *)(void *)conn_draft(c)->own;
+}
+
+void conn_attach(struct gateway *g, uint32_t i)
+{
+	const struct layout *l = &g->at.layout;
+	struct conn *c = &g->conn[i];
+	uint32_t area;
+
+	c->i = i;
+	record_open(&c->record,
+		    attach_at(&g->at, OBJ_CLIENT, l->client_conn + i * l->client_conn_stride),
+		    sizeof(struct conn_record));
+	/* records are small: every commit repeats the whole */
+	record_touch(&c->record, c->record.draft, sizeof(struct conn_record));
+	c->announce = conn_draft(c)->request.number > 0;
+	area = conn_own(c)->area;
+	if (area)
+		g->areas[area - 1] = i + 1;
+}
+
+void conn_commit(struct gateway *g, struct conn *c)
+{
+	record_commit(&c->record);
+	record_touch(&c->record, c->record.draft, sizeof(struct conn_record));
+	g->ring_init = true;
+}
+
+static uint64_t ring_len(const struct conn *c)
+{
+	return c->in.rx_tail - conn_draft(c)->head.rx_head;
+}
+
+uint64_t conn_raw_len(const struct conn *c)
+{
+	return conn_own(c)->area_len + ring_len(c);
+}
+
+static char *area_of(const struct gateway *g, const struct conn *c)
+{
+	return (char *)attach_at(&g->at, OBJ_CLIENT, g->at.layout.client_body) +
+	       (uint64_t)(conn_own(c)->area - 1) * CLIENT_BODY;
+}
+
+/* [at, at + len) of a ring is one stretch or two; returns the first and cuts *len to it. */
+static char *ring_at(char *ring, uint64_t at, uint64_t *len)
+{
+	uint64_t off = at % CONN_RING;
+
+	if (*len > CONN_RING - off)
+		*len = CONN_RING - off;
+	return ring + off;
+}
+
+static char *rx_ring(const struct gateway *g, const struct conn *c)
+{
+	return (char *)attach_at(&g->at, OBJ_CONNS, g->at.layout.conns_rx) +
+	       (uint64_t)c->i * CONN_RING;
+}
+
+size_t conn_raw(const struct gateway *g, const struct conn *c, uint64_t from, const char **bytes)
+{
+	const struct own *own = conn_own(c);
+	uint64_t len = conn_raw_len(c) - from;
+
+	if (from < own->area_len) {
+		*bytes = area_of(g, c) + from;
+		return own->area_len - from;
+	}
+	if (len)
+		*bytes = ring_at(rx_ring(g, c),
+				 conn_draft(c)->head.rx_head + (from - own->area_len), &len);
+	return len;
+}
+
+static bool take_area(struct gateway *g, struct conn *c)
+{
+	for (uint32_t k = 0; k < CLIENT_BODIES; k++) {
+		if (g->areas[k])
+			continue;
+		g->areas[k] = c->i + 1;
+		conn_own(c)->area = k + 1;
+		return true;
+	}
+	return false;
+}
+
+bool conn_spill(struct gateway *g, struct conn *c)
+{
+	struct conn_record *rec = conn_draft(c);
+	struct own *own = conn_own(c);
+	uint64_t len = ring_len(c);
+
+	if (!own->area && !take_area(g, c))
+		return false;
+	if (len > CLIENT_BODY - own->area_len)
+		return false;
+	while (len) {
+		uint64_t n = len;
+		const char *from = ring_at(rx_ring(g, c), rec->head.rx_head, &n);
+
+		memcpy(area_of(g, c) + own->area_len, from, n);
+		own->area_len += n;
+		rec->head.rx_head += n;
+		len -= n;
+	}
+	conn_commit(g, c);
+	return true;
+}
+
+void conn_release_area(struct gateway *g, struct conn *c)
+{
+	struct own *own = conn_own(c);
+
+	if (own->area)
+		g->areas[own->area - 1] = 0;
+	own->area = 0;
+	own->area_len = 0;
+}
+
+void conn_consume(struct gateway *g, struct conn *c, uint64_t len)
+{
+	struct own *own = conn_own(c);
+
+	/* What lies in an area was consumed from the ring when it was put there, and all of it belongs to this request. */
+	assert(len >= own->area_len && len <= conn_raw_len(c));
+	conn_draft(c)->head.rx_head += len - own->area_len;
+	conn_release_area(g, c);
+	own->continued = 0;
+	own->sent = 0;
+	c->reading = false;
+	c->request_ns = c->since_ns = 0;
+}
+
+size_t conn_tx_free(const struct conn *c)
+{
+	return CONN_RING - (size_t)(conn_draft(c)->head.tx_tail - c->in.tx_head);
+}
+
+void conn_put(struct gateway *g, struct conn *c, const char *bytes, size_t len)
+{
+	struct conn_record *rec = conn_draft(c);
+	char *ring = (char *)attach_at(&g->at, OBJ_CLIENT, g->at.layout.client_tx) +
+		     (uint64_t)c->i * CONN_RING;
+
+	assert(len <= conn_tx_free(c));
+	if (len)
+		c->produced_ns = g->now;
+	while (len) {
+		uint64_t n = len;
+		char *to = ring_at(ring, rec->head.tx_tail, &n);
+
+		memcpy(to, bytes, n);
+		rec->head.tx_tail += n;
+		bytes += n;
+		len -= n;
+	}
+}
+
+void conn_closing(struct conn *c)
+{
+	conn_draft(c)->head.state = CONN_CLOSING;
+}

@@ -1,0 +1,210 @@
+/*
+ * The gateway: HTTP in byte rings on one side, requests and token logs on the other. A pure function of committed state (machinery 15): each
+ * connection has one record (ipc/conn.h), and everything else here is a cache that a successor makes again from records, rings and logs.
+ *
+ * A connection's phases, in its record:
+ *   READ      bytes of a request are awaited or being taken; they stay in the ring, or raw in an assembly area, until the request has been answered
+ *   REPLY     a reply that needs more than the free part of the out-ring; its request is still there, so that the same bytes are made again
+ *   GENERATE  the request has been consumed and stands in the record; the reply follows the token log
+ *
+ * Invariants: 1. a commit publishes at most what a successor would produce from the same record. 2. The prompt area and the stop strings of a
+ * connection are written only while the router holds no live sequence of it. 3. Nothing read from the router is used unchecked.
+ */
+#ifndef GATEWAY_GATEWAY_H
+#define GATEWAY_GATEWAY_H
+
+#include "ipc/attach.h"
+#include "model/index.h"
+#include "runtime/gateway/api.h"
+#include "runtime/gateway/http.h"
+#include "runtime/gateway/reply.h"
+
+enum {
+	GATEWAY_OUT = 128 << 20 /* the largest reply: the ids of 16 MiB of text, as JSON */
+};
+
+enum phase {
+	PHASE_READ,
+	PHASE_REPLY,
+	PHASE_GENERATE
+};
+
+/* conn_record.own: the gateway's part of a connection's record. All zero: READ, nothing yet. */
+struct own {
+	uint32_t phase;
+	uint32_t area;      /* assembly area + 1, 0: none */
+	uint64_t area_len;  /* bytes in it, consumed from the in-ring */
+	uint64_t sent;      /* REPLY: bytes of the reply produced */
+	uint32_t continued; /* 100 Continue was sent for the request that is being read */
+	/* the reply of GENERATE; of REPLY only REPLY_KEEP */
+	uint32_t flags; /* enum reply_flags */
+	uint32_t event; /* events produced whole */
+	uint32_t end;   /* tokens of the reply, once finish is set */
+	uint64_t event_off;
+	uint32_t finish; /* enum reply_finish */
+	uint32_t cached; /* prompt positions taken from kept pages */
+	uint64_t error;  /* FINISH_ERROR: row_error; of cause CAUSE_NONE: the queue was full */
+	uint32_t n_stop;
+	uint32_t stop_len[STOP_STRINGS];
+};
+_Static_assert(sizeof(struct own) <= CONN_PRIVATE, "it fits in the record");
+
+/* What the router has committed of a sequence, as far as the gateway cares. */
+struct progress_view {
+	uint64_t request, error;
+	uint32_t status, cached, count, in_pass;
+	uint32_t announced; /* the router has taken the connection's last announcement */
+	uint32_t pad;
+};
+
+/* What init has committed of a connection: one look. */
+struct conn_view {
+	uint64_t life, rx_tail, tx_head, eof, gone;
+};
+
+/* The private side of a connection. */
+struct conn {
+	uint32_t i;
+	struct record record;
+	struct conn_view in;      /* at the last look */
+	struct progress_view seq; /* at the last look */
+	struct http http;         /* of the request that is being read */
+	uint64_t wake_ns;         /* when to look again whatever happens; UINT64_MAX: never */
+	uint64_t request_ns;      /* when the first byte of the request being read came; 0: none */
+	uint64_t received_ns;     /* when the last one came */
+	uint64_t produced_ns;     /* when something was last produced for the client */
+	uint64_t since_ns;        /* when the request that waits was first tried; 0: none waits */
+	uint64_t announce_position; /* of its last announcement */
+	bool asks_health;           /* its request waits for the known answer */
+	bool announce;              /* its request has to be announced */
+	bool reading;               /* http is in use */
+	bool following;             /* reply and folds are in use */
+	struct reply reply;
+	struct reply_fold scan;   /* all tokens there are: finds the end in time */
+	struct reply_fold render; /* tokens whose events are produced */
+	uint64_t scan_len;        /* bytes of their JSON pieces */
+	char *held[2];            /* STOP_BYTES each */
+	uint16_t *tables;         /* STOP_BYTES entries */
+};
+
+struct gateway {
+	struct attach at;
+	const struct index *index;
+	struct tokenizer tokenizer;
+	struct api_model model;
+	struct reply_env env;
+	struct arena memory;           /* for the life of the process */
+	struct arena json;             /* one request */
+	char *body;                    /* HTTP_BODY_MAX: the body of the request at hand */
+	uint32_t *ids;                 /* HTTP_BODY_MAX of them: /tokenize and /detokenize */
+	struct out out;                /* the reply at hand */
+	uint32_t out_conn;             /* whose reply `out` still holds, CONNS: nobody's */
+	uint64_t out_rx_head;          /* and of which request */
+	char *block;                   /* where it lies, its head in front of its body */
+	struct out rendered;           /* one event */
+	char *saved;                   /* STOP_BYTES: what a fold held before the event at hand */
+	struct record rings;           /* struct client_record */
+	uint32_t areas[CLIENT_BODIES]; /* connection + 1 */
+	struct conn conn[CONN_PLACES];
+	uint64_t now;
+	uint64_t health_ns;    /* when the last known answer came; 0: none in this life */
+	uint64_t health_error; /* what it was: row_error, UINT64_MAX another hash, 0 well */
+	bool ring_init;        /* something was committed that init must see */
+	bool scratch_dirty;    /* large scratch memory was touched */
+};
+
+/* Reads all records of attached objects; ix is the checked index among them. Returns 0 or -errno. */
+MUST_CHECK int gateway_open(struct gateway *g, const struct attach *at, const struct index *ix,
+			    struct err *e);
+void gateway_close(struct gateway *g);
+
+/* Does what can be done and returns when the next deadline is (monotonic; UINT64_MAX: none). Never blocks. */
+uint64_t gateway_step(struct gateway *g);
+
+/* One connection, up to its next commit. Returns whether it committed. */
+bool gateway_step_conn(struct gateway *g, struct conn *c);
+
+/* Whether something has changed since the last step. */
+bool gateway_pending(const struct gateway *g);
+
+/* Steps and sleeps until the node stops. */
+void gateway_loop(struct gateway *g);
+
+/* ---- conn.c: a connection's rings and record ---- */
+
+static inline struct conn_record *conn_draft(const struct conn *c)
+{
+	return c->record.draft;
+}
+
+struct own *conn_own(const struct conn *c);
+void conn_attach(struct gateway *g, uint32_t i);
+/* Publishes the draft. */
+void conn_commit(struct gateway *g, struct conn *c);
+/* Bytes of the request being read: whole bytes so far, and a look at a stretch of them. */
+uint64_t conn_raw_len(const struct conn *c);
+size_t conn_raw(const struct gateway *g, const struct conn *c, uint64_t from, const char **bytes);
+/* Moves the request's bytes from the ring to an assembly area. False: there is none left. */
+bool conn_spill(struct gateway *g, struct conn *c);
+/* Takes the request's bytes away: they have been answered. */
+void conn_consume(struct gateway *g, struct conn *c, uint64_t len);
+void conn_release_area(struct gateway *g, struct conn *c);
+size_t conn_tx_free(const struct conn *c);
+/* Appends to the out-ring; len must fit. */
+void conn_put(struct gateway *g, struct conn *c, const char *bytes, size_t len);
+/* Ends the connection once its bytes are sent. */
+void conn_closing(struct conn *c);
+
+/* ---- follow.c: requests towards the router, and replies that follow the token log ---- */
+
+/* Reads what the router has committed; whether it differs from the last look. */
+void follow_look(const struct gateway *g, struct conn *c);
+bool follow_changed(const struct gateway *g, const struct conn *c);
+/* Whether the router holds nothing of the connection's last request, so that its areas may be written. */
+bool follow_quiet(const struct conn *c);
+/* Publishes announcements that wait. */
+void follow_announce(struct gateway *g);
+/* One commit's worth of a reply. */
+bool follow_step(struct gateway *g, struct conn *c);
+/* Ends the live request, if there is one; in the draft. */
+void follow_cancel(struct conn *c);
+
+/* ---- serve.c: a request to its answer ---- */
+
+enum served {
+	SERVED_WAIT,  /* not yet: look again when something changes */
+	SERVED_REPLY, /* g->out has the reply */
+	SERVED_ONCE, /* the same, and it must be produced in one commit: it would differ the next time */
+	SERVED_GENERATE /* a request has been put into the draft */
+};
+
+enum served serve(struct gateway *g, struct conn *c, bool keep);
+
+/* Begins a reply's body in g->out; serve_end puts the head in front of it, and drops the body for HEAD. */
+struct out *serve_begin(struct gateway *g);
+void serve_end(struct gateway *g, const struct http *h, const struct http_head *head);
+/* An error reply, whole. */
+void serve_error(struct gateway *g, const struct http *h, const struct api_error *e, bool keep,
+		 const char *allow);
+/* Reads the body of the request into g->body; its length. */
+size_t serve_body(struct gateway *g, const struct conn *c);
+
+/* ---- generate.c, health.c, metrics.c ---- */
+
+enum served generate_serve(struct gateway *g, struct conn *c, enum api_endpoint endpoint,
+			   bool keep);
+enum served health_serve(struct gateway *g, struct conn *c, bool keep);
+/* One commit's worth of the known-answer request. */
+bool health_step(struct gateway *g);
+void metrics_write(const struct gateway *g, struct out *o);
+/* Says why a sequence failed, naming tensor and file. */
+void cause_explain(const struct gateway *g, uint64_t error, struct api_error *e);
+/* A cause that means damaged weights: /health stays red. */
+void cause_note(struct gateway *g, uint64_t error);
+
+static inline uint32_t gateway_stage(const struct gateway *g)
+{
+	return atomic_load_explicit(&g->at.node->stage, memory_order_acquire);
+}
+
+#endif

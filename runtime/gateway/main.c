@@ -1,0 +1,18 @@
+/* The gateway's main; see gateway.h. init has made the objects, and everything after gateway_open needs no more than futexes, clocks and FD_BELL. */
+#include "runtime/gateway/gateway.h"
+
+int main(void)
+{
+	static struct gateway gateway;
+	const struct index *ix;
+	struct attach at;
+	struct err e = {0};
+
+	if (attach_open(&at, ROLE_CLIENT, &e) ||
+	    index_open(&ix, attach_at(&at, OBJ_INDEX, sizeof(struct object_header)),
+		       at.bytes[OBJ_INDEX] - sizeof(struct object_header), &e) ||
+	    gateway_open(&gateway, &at, ix, &e))
+		return e.status ? e.status : STATUS_FAILED;
+	gateway_loop(&gateway);
+	return STATUS_OK;
+}

@@ -1,0 +1,38 @@
+/* /metrics: every server's counters in Prometheus' text form, one line per role (machinery 25). See gateway.h. */
+#include "runtime/gateway/gateway.h"
+
+#include <string.h>
+
+static bool is_gauge(enum counter c)
+{
+	return c == COUNT_PAGES_FREE || c == COUNT_RUNNING || c == COUNT_QUEUED ||
+	       c == COUNT_CONNECTIONS;
+}
+
+static void write_counter(const struct gateway *g, enum counter c, const char *name,
+			  const char *help, struct out *o)
+{
+	const char *total = is_gauge(c) ? "" : "_total";
+
+	out_format(o, "# HELP penstock_%s%s %s\n# TYPE penstock_%s%s %s\n", name, total, help, name,
+		   total, is_gauge(c) ? "gauge" : "counter");
+	for (unsigned k = OBJ_LOG_INIT; k <= OBJ_LOG_EXPERTS; k++) {
+		const struct log_object *log =
+			attach_at(&g->at, (enum object)k, sizeof(struct object_header));
+		uint64_t v = atomic_load_explicit(&log->counter[c], memory_order_relaxed);
+
+		out_format(o, "penstock_%s%s{role=\"%s\"} %llu\n", name, total,
+			   graph_roles[graph_objects[k].writer].program, (unsigned long long)v);
+	}
+}
+
+void metrics_write(const struct gateway *g, struct out *o)
+{
+#define WRITE(counter, name, help) write_counter(g, COUNT_##counter, name, help, o);
+	COUNTER_LIST(WRITE)
+#undef WRITE
+	out_text(o, "# HELP penstock_build_info the build and the model\n"
+		    "# TYPE penstock_build_info gauge\npenstock_build_info{fingerprint=");
+	out_json(o, g->env.fingerprint, strlen(g->env.fingerprint));
+	out_text(o, "} 1\n");
+}
