@@ -30,10 +30,10 @@ void to_bf16_scalar(uint16_t *y, const float *x, size_t n, size_t n_padded)
 
 /* Four bits of exponent with bias 7, three of mantissa, no infinities; all its subnormals are normal in FP32. */
 #define E4M3_ABS(v)                                                                                \
-	(((v)&127) == 127  ? __builtin_nanf("")                                                   \
-	 : ((v)&127) < 8 ? (float)((v)&7) * 0x1p-9f                                                \
-			 : (float)((((v)&7) + 8) << ((v) >> 3 & 15)) * 0x1p-10f)
-#define E4M3(v)	   (((v)&128 ? -1.0f : 1.0f) * E4M3_ABS(v))
+	(((v)&127) == 127 ? __builtin_nanf("")                                                     \
+	 : ((v)&127) < 8  ? (float)((v)&7) * 0x1p-9f                                               \
+			  : (float)((((v)&7) + 8) << ((v) >> 3 & 15)) * 0x1p-10f)
+#define E4M3(v)    (((v)&128 ? -1.0f : 1.0f) * E4M3_ABS(v))
 #define E4M3_4(v)  E4M3(v), E4M3((v) + 1), E4M3((v) + 2), E4M3((v) + 3)
 #define E4M3_16(v) E4M3_4(v), E4M3_4((v) + 4), E4M3_4((v) + 8), E4M3_4((v) + 12)
 #define E4M3_64(v) E4M3_16(v), E4M3_16((v) + 16), E4M3_16((v) + 32), E4M3_16((v) + 48)

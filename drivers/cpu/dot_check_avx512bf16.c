@@ -39,8 +39,8 @@ static bool agree(__m512 sum, __m512i w, __m512i x)
 
 bool bf16_dot_agrees(void)
 {
-	__m512i s = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6,
-									5, 4, 3, 2, 1, 0),
+	__m512i s = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9,
+									 8, 7, 6, 5, 4, 3, 2, 1, 0),
 							_mm512_set1_epi32((int)2654435761u)),
 				     _mm512_set1_epi32(0x2545f491));
 	bool same = true;

@@ -61,7 +61,8 @@ bool cpu_isa_usable(enum cpu_isa isa)
 	uint64_t state;
 
 	/* x86-64-v3 is the least we run on: the scalar files are built with FMA too */
-	if (!__get_cpuid(1, &a, &b, &c, &d) || !has_all(c, bit_FMA | bit_OSXSAVE | bit_AVX | bit_F16C))
+	if (!__get_cpuid(1, &a, &b, &c, &d) ||
+	    !has_all(c, bit_FMA | bit_OSXSAVE | bit_AVX | bit_F16C))
 		return false;
 	state = saved_state();
 	if ((state & 6) != 6 || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) ||

@@ -17,16 +17,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum cpu_isa { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_ISA_COUNT };
+enum cpu_isa {
+	CPU_SCALAR,
+	CPU_AVX2,
+	CPU_AVX512,
+	CPU_AVX512BF16,
+	CPU_ISA_COUNT
+};
 
 /* A stored matrix. */
-enum weight_type { WEIGHT_BF16, WEIGHT_FP8 };
+enum weight_type {
+	WEIGHT_BF16,
+	WEIGHT_FP8
+};
 
 struct weight {
-	const void *data;      /* BF16 or E4M3, [n_out, n_in] */
-	const float *scale;    /* FP8: [ceil(n_out/128), ceil(n_in/128)], 4-byte aligned; BF16: NULL */
+	const void *data;   /* BF16 or E4M3, [n_out, n_in] */
+	const float *scale; /* FP8: [ceil(n_out/128), ceil(n_in/128)], 4-byte aligned; BF16: NULL */
 	uint32_t n_out, n_in;
-	uint32_t type;         /* enum weight_type */
+	uint32_t type; /* enum weight_type */
 };
 
 struct cpu_kernels {
@@ -40,8 +49,8 @@ struct cpu_kernels {
 	 * Rule 3 with weight rows at a stride: keys of the latent cache. y[r * ldy + j] = key[j * ldk ...] . x[r * ldx ...]
 	 * for j in [0, keys), both n long; x padded to a multiple of 128, keys not.
 	 */
-	void (*dot_rows)(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys, size_t n,
-			 const uint16_t *x, size_t ldx, size_t rows);
+	void (*dot_rows)(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys,
+			 size_t n, const uint16_t *x, size_t ldx, size_t rows);
 	/*
 	 * Rule 4 over stored rows [in0, in1) of W: y[r * ldy + c] = sum over i of W[in0 + i, c] * x[r * ldx + i], c in [0, n_in).
 	 * Groups end where i is a multiple of 128 and, for FP8, where in0 + i is one.
@@ -50,8 +59,8 @@ struct cpu_kernels {
 	void (*matmul_t)(float *y, size_t ldy, const struct weight *w, size_t in0, size_t in1,
 			 const uint16_t *x, size_t ldx, size_t rows);
 	/* Rule 4 over rows at a stride (attention values): y[r * ldy + c] = sum over j < keys of key[j * ldk + c] * x[r * ldx + j], c < n. */
-	void (*dot_rows_t)(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys, size_t n,
-			   const uint16_t *x, size_t ldx, size_t rows);
+	void (*dot_rows_t)(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys,
+			   size_t n, const uint16_t *x, size_t ldx, size_t rows);
 	/* Rule 6. y[i] = (x[i] * r) * w[i], FP32; y may be x. */
 	void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps);
 	/* Rule 2. Writes n BF16 numbers and +0 up to n_padded. */
@@ -70,7 +79,8 @@ struct cpu_kernels {
 	 * p[i] = BF16(exp(s[i] - m)), +0 for i < first and for n <= i < 256; *m the maximum, *l the sum of the
 	 * exp values before rounding (rule 6's lanes and tree, lane = i mod 16). If no key exists, *m = -Inf and *l = +0.
 	 */
-	void (*softmax_segment)(uint16_t p[256], const float *s, size_t first, size_t n, float *m, float *l);
+	void (*softmax_segment)(uint16_t p[256], const float *s, size_t first, size_t n, float *m,
+				float *l);
 	/* Rule 8: u[c] = fma(u[c], alpha, v[c] * beta) */
 	void (*combine)(float *u, float alpha, const float *v, float beta, size_t n);
 	/* Rule 7: rotates n/2 adjacent pairs in place; cs[2i] = cos, cs[2i+1] = sin of pair i. */

@@ -6,10 +6,10 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VR	 2
-#define PANEL	 4
-#define TOKENS	 2
-#define TOKENS_T 2
+#define VR       2
+#define PANEL    4
+#define TOKENS   2
+#define TOKENS_T 4
 
 typedef __m256i vbytes;
 typedef __m256 vsum;
@@ -43,12 +43,12 @@ static inline void transpose(vbytes v[2])
 static inline void decode(vbytes code, vbytes *first, vbytes *second)
 {
 	const __m256i nibble = _mm256_set1_epi8(15), nan = _mm256_set1_epi8(127);
-	const __m256i high_normal = _mm256_broadcastsi128_si256(
-		_mm_setr_epi8(0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41, 0x42, 0x43, (char)0xbc, (char)0xbd,
-			      (char)0xbe, (char)0xbf, (char)0xc0, (char)0xc1, (char)0xc2, (char)0xc3));
-	const __m256i high_tiny = _mm256_broadcastsi128_si256(
-		_mm_setr_epi8(0, 0x3b, 0x3b, 0x3b, 0x3c, 0x3c, 0x3c, 0x3c, (char)0x80, (char)0xbb,
-			      (char)0xbb, (char)0xbb, (char)0xbc, (char)0xbc, (char)0xbc, (char)0xbc));
+	const __m256i high_normal = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+		0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41, 0x42, 0x43, (char)0xbc, (char)0xbd, (char)0xbe,
+		(char)0xbf, (char)0xc0, (char)0xc1, (char)0xc2, (char)0xc3));
+	const __m256i high_tiny = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+		0, 0x3b, 0x3b, 0x3b, 0x3c, 0x3c, 0x3c, 0x3c, (char)0x80, (char)0xbb, (char)0xbb,
+		(char)0xbb, (char)0xbc, (char)0xbc, (char)0xbc, (char)0xbc));
 	const __m256i low_tiny = _mm256_broadcastsi128_si256(
 		_mm_setr_epi8(0, 0, (char)0x80, (char)0xc0, 0, 0x20, 0x40, 0x60, 0, 0, (char)0x80,
 			      (char)0xc0, 0, 0x20, 0x40, 0x60));
@@ -85,7 +85,8 @@ static inline vw weights(vbytes v)
 
 static inline vx block_x(const uint16_t *x)
 {
-	return weights(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)x)));
+	return weights(
+		_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)x)));
 }
 
 static inline vx pair_x(uint32_t pair)

@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VR	 4
-#define PANEL	 4
-#define TOKENS	 5
+#define VR       4
+#define PANEL    4
+#define TOKENS   5
 #define TOKENS_T 4
 
 typedef __m512i vbytes;
@@ -26,12 +26,12 @@ typedef struct {
 static inline void decode(vbytes code, vbytes *first, vbytes *second)
 {
 	const __m512i nibble = _mm512_set1_epi8(15);
-	const __m512i high_normal = _mm512_broadcast_i32x4(
-		_mm_setr_epi8(0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41, 0x42, 0x43, (char)0xbc, (char)0xbd,
-			      (char)0xbe, (char)0xbf, (char)0xc0, (char)0xc1, (char)0xc2, (char)0xc3));
-	const __m512i high_tiny = _mm512_broadcast_i32x4(
-		_mm_setr_epi8(0, 0x3b, 0x3b, 0x3b, 0x3c, 0x3c, 0x3c, 0x3c, (char)0x80, (char)0xbb,
-			      (char)0xbb, (char)0xbb, (char)0xbc, (char)0xbc, (char)0xbc, (char)0xbc));
+	const __m512i high_normal = _mm512_broadcast_i32x4(_mm_setr_epi8(
+		0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41, 0x42, 0x43, (char)0xbc, (char)0xbd, (char)0xbe,
+		(char)0xbf, (char)0xc0, (char)0xc1, (char)0xc2, (char)0xc3));
+	const __m512i high_tiny = _mm512_broadcast_i32x4(_mm_setr_epi8(
+		0, 0x3b, 0x3b, 0x3b, 0x3c, 0x3c, 0x3c, 0x3c, (char)0x80, (char)0xbb, (char)0xbb,
+		(char)0xbb, (char)0xbc, (char)0xbc, (char)0xbc, (char)0xbc));
 	const __m512i low_tiny = _mm512_broadcast_i32x4(
 		_mm_setr_epi8(0, 0, (char)0x80, (char)0xc0, 0, 0x20, 0x40, 0x60, 0, 0, (char)0x80,
 			      (char)0xc0, 0, 0x20, 0x40, 0x60));

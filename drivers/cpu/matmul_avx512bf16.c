@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VR	 4
-#define PANEL	 4
-#define TOKENS	 5
+#define VR       4
+#define PANEL    4
+#define TOKENS   4
 #define TOKENS_T 5
 
 typedef __m512i vbytes, vw, vx;
@@ -17,10 +17,10 @@ typedef __m512 vsum;
 #include "drivers/cpu/registers_avx512.h"
 
 /* The BF16 bits of the E4M3 code c, 0 <= c < 128: m 2^-9 below 8, NaN at 127 */
-#define TINY(c)	  ((c) == 0 ? 0 : (c) == 1 ? 0x3b00 : (c) < 4 ? 0x3b00 + (c) * 0x40 : 0x3b80 + (c) * 0x20)
-#define BF16(c)	  ((c) < 8 ? TINY(c) : (c) == 127 ? 0x7fc0 : 0x3c00 + (c) * 16)
-#define HIGH(c)	  (BF16(c) >> 8 & 255)
-#define LOW(c)	  (BF16(c) & 255)
+#define TINY(c)   ((c) == 0 ? 0 : (c) == 1 ? 0x3b00 : (c) < 4 ? 0x3b00 + (c)*0x40 : 0x3b80 + (c)*0x20)
+#define BF16(c)   ((c) < 8 ? TINY(c) : (c) == 127 ? 0x7fc0 : 0x3c00 + (c)*16)
+#define HIGH(c)   (BF16(c) >> 8 & 255)
+#define LOW(c)    (BF16(c) & 255)
 #define X4(f, c)  f(c), f((c) + 1), f((c) + 2), f((c) + 3)
 #define X16(f, c) X4(f, c), X4(f, (c) + 4), X4(f, (c) + 8), X4(f, (c) + 12)
 #define X64(f, c) X16(f, c), X16(f, (c) + 16), X16(f, (c) + 32), X16(f, (c) + 48)

@@ -30,19 +30,19 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-#define RAW	 (16 * VR) /* bytes of a row in one register */
-#define GEMV	 2	   /* registers of rows that the few-token kernel works on together */
-#define FEW	 4	   /* activation rows up to which it is used */
-#define GROUP	 128	   /* activation rows whose sums are kept while a chunk of weights is decoded */
-#define CHUNK	 4	   /* blocks of 128 columns decoded together: the chunk stays in the first cache */
+#define RAW   (16 * VR) /* bytes of a row in one register */
+#define GEMV  2         /* registers of rows that the few-token kernel works on together */
+#define FEW   4         /* activation rows up to which it is used */
+#define GROUP 128 /* activation rows whose sums are kept while a chunk of weights is decoded */
+#define CHUNK 4   /* blocks of 128 columns decoded together: the chunk stays in the first cache */
 
 /* Rows of one table of scales: [first, first + count) of a matrix, all with the same scale per block of columns. */
 struct span {
 	const uint8_t *first;
 	size_t stride, count; /* bytes; rows */
-	size_t n;	      /* columns */
+	size_t n;             /* columns */
 	const float *scale;   /* one per 128 columns; BF16: unused */
-	float *y;	      /* y[r * ldy + i] is row i's */
+	float *y;             /* y[r * ldy + i] is row i's */
 	size_t ldy;
 	const uint16_t *x;
 	size_t ldx, rows;
@@ -113,8 +113,8 @@ INLINE void tile(const struct span *s, const uint8_t *const row[GEMV * VR], size
 	UNROLL
 	for (int v = 0; v < GEMV; v++)
 		UNROLL
-		for (int i = 0; i < nt; i++)
-			t[v][i] = sum_zero();
+	for (int i = 0; i < nt; i++)
+		t[v][i] = sum_zero();
 	for (size_t k = 0; k < s->n; k += 128) {
 		size_t end = k + 128 < s->n ? k + 128 : s->n, c = k;
 		vsum a[GEMV][FEW];
@@ -122,16 +122,19 @@ INLINE void tile(const struct span *s, const uint8_t *const row[GEMV * VR], size
 		UNROLL
 		for (int v = 0; v < GEMV; v++)
 			UNROLL
-			for (int i = 0; i < nt; i++)
-				a[v][i] = sum_zero();
+		for (int i = 0; i < nt; i++)
+			a[v][i] = sum_zero();
 		for (; c + group <= end; c += group) {
-			/* the same columns of the next rows: the hardware's prefetchers do not see that far */
-			if (c * bytes % 64 == 0)
-				UNROLL
-				for (int i = 0; i < GEMV * VR; i++)
-					_mm_prefetch((const char *)((uintptr_t)row[i] + next +
-								    c * bytes),
-						     _MM_HINT_T1);
+			/*
+			 * The next rows, in the order of their addresses: the hardware does not see that far,
+			 * and one stream is faster than one per row (0.92 instead of 0.85 of a read loop).
+			 */
+			UNROLL
+			for (int i = 0; i < GEMV * VR * RAW / 64; i++)
+				_mm_prefetch((const char *)((uintptr_t)row[0] + next +
+							    c * bytes * (GEMV * VR) +
+							    (size_t)i * 64),
+					     _MM_HINT_T0);
 			tile_group(a, row, c * bytes, 0, x + c, s->ldx, nt, fp8);
 		}
 		if (c < end)
@@ -139,13 +142,13 @@ INLINE void tile(const struct span *s, const uint8_t *const row[GEMV * VR], size
 		UNROLL
 		for (int v = 0; v < GEMV; v++)
 			UNROLL
-			for (int i = 0; i < nt; i++) {
-				/* steps that are all padding were skipped: rule 3 asks for + 0 */
-				if (end < k + 128)
-					a[v][i] = sum_add(a[v][i], sum_zero());
-				t[v][i] = fp8 ? sum_fold(a[v][i], s->scale[k / 128], t[v][i])
-					      : sum_add(t[v][i], a[v][i]);
-			}
+		for (int i = 0; i < nt; i++) {
+			/* steps that are all padding were skipped: rule 3 asks for + 0 */
+			if (end < k + 128)
+				a[v][i] = sum_add(a[v][i], sum_zero());
+			t[v][i] = fp8 ? sum_fold(a[v][i], s->scale[k / 128], t[v][i])
+				      : sum_add(t[v][i], a[v][i]);
+		}
 	}
 }
 
@@ -158,7 +161,7 @@ INLINE void row_pointers(const uint8_t **row, size_t count, const struct span *s
 
 INLINE void put_rows(const struct span *s, size_t r, size_t o, const vsum *t, int registers)
 {
-	float y[16 * VR];
+	float y[PANEL * VR] = {0};
 	size_t count = (size_t)registers * VR;
 
 	for (int v = 0; v < registers; v++)
@@ -231,8 +234,8 @@ INLINE void panel_block(vsum (*t)[PANEL], vw w[16][PANEL], const uint16_t *x, si
 	UNROLL
 	for (int i = 0; i < nt; i++)
 		UNROLL
-		for (int v = 0; v < PANEL; v++)
-			a[i][v] = sum_zero();
+	for (int v = 0; v < PANEL; v++)
+		a[i][v] = sum_zero();
 	UNROLL
 	for (int p = 0; p < 16; p++) {
 		UNROLL
@@ -247,9 +250,8 @@ INLINE void panel_block(vsum (*t)[PANEL], vw w[16][PANEL], const uint16_t *x, si
 	UNROLL
 	for (int i = 0; i < nt; i++)
 		UNROLL
-		for (int v = 0; v < PANEL; v++)
-			t[i][v] = fp8 ? sum_fold(a[i][v], scale, t[i][v])
-				      : sum_add(t[i][v], a[i][v]);
+	for (int v = 0; v < PANEL; v++)
+		t[i][v] = fp8 ? sum_fold(a[i][v], scale, t[i][v]) : sum_add(t[i][v], a[i][v]);
 }
 
 INLINE void panel_tokens(vsum (*t)[PANEL], const struct span *s, vw panel[CHUNK][16][PANEL],
@@ -258,6 +260,40 @@ INLINE void panel_tokens(vsum (*t)[PANEL], const struct span *s, vw panel[CHUNK]
 	for (size_t b = 0; b < blocks; b++)
 		panel_block(t, panel[b], s->x + r * s->ldx + k + 128 * b, s->ldx,
 			    fp8 ? s->scale[k / 128 + b] : 1.0f, nt, fp8);
+}
+
+/* Activation rows [r0, r1) by a decoded chunk, in parts of at most TOKENS rows whose sizes differ by one at most. */
+INLINE void panel_rows(vsum (*t)[PANEL], const struct span *s, vw panel[CHUNK][16][PANEL],
+		       size_t r0, size_t r1, size_t k, size_t blocks, int fp8)
+{
+	size_t parts = (r1 - r0 + TOKENS - 1) / TOKENS;
+
+	for (size_t r = r0, nt; r < r1; r += nt, parts--) {
+		nt = (r1 - r) / parts;
+		switch (nt) {
+#if TOKENS > 4
+		case 5:
+			panel_tokens(t + (r - r0), s, panel, r, k, blocks, 5, fp8);
+			break;
+#endif
+#if TOKENS > 3
+		case 4:
+			panel_tokens(t + (r - r0), s, panel, r, k, blocks, 4, fp8);
+			break;
+#endif
+#if TOKENS > 2
+		case 3:
+			panel_tokens(t + (r - r0), s, panel, r, k, blocks, 3, fp8);
+			break;
+#endif
+		case 2:
+			panel_tokens(t + (r - r0), s, panel, r, k, blocks, 2, fp8);
+			break;
+		default:
+			panel_tokens(t + (r - r0), s, panel, r, k, blocks, 1, fp8);
+			break;
+		}
+	}
 }
 
 /* Activation rows [r0, r1), at most GROUP: weights are decoded once for all of them. */
@@ -274,14 +310,10 @@ INLINE void many_tokens(const struct span *s, size_t r0, size_t r1, int fp8)
 			for (int v = 0; v < PANEL; v++)
 				t[r][v] = sum_zero();
 		for (size_t b = 0; b < all; b += CHUNK) {
-			size_t blocks = b + CHUNK < all ? CHUNK : all - b, r = r0;
+			size_t blocks = b + CHUNK < all ? CHUNK : all - b;
 
 			decode_panel(panel, s, row, 128 * b, blocks, fp8);
-			for (; r + TOKENS <= r1; r += TOKENS)
-				panel_tokens(t + (r - r0), s, panel, r, 128 * b, blocks, TOKENS,
-					     fp8);
-			for (; r < r1; r++)
-				panel_tokens(t + (r - r0), s, panel, r, 128 * b, blocks, 1, fp8);
+			panel_rows(t, s, panel, r0, r1, 128 * b, blocks, fp8);
 		}
 		for (size_t r = r0; r < r1; r++)
 			put_rows(s, r, o, t[r - r0], PANEL);

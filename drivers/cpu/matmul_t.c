@@ -7,8 +7,7 @@
 
 static float widen(const void *data, uint32_t type, size_t at)
 {
-	return type == WEIGHT_FP8 ? e4m3_to_f32(((const uint8_t *)data)[at])
-				  : bf16_at(data, at);
+	return type == WEIGHT_FP8 ? e4m3_to_f32(((const uint8_t *)data)[at]) : bf16_at(data, at);
 }
 
 /* The group [i, end) of column c; w points at the contraction's first row. */

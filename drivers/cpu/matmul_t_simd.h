@@ -8,7 +8,7 @@
 struct contraction {
 	const uint8_t *first; /* the first row */
 	size_t stride, count; /* bytes; rows */
-	size_t n;	      /* columns */
+	size_t n;             /* columns */
 	const float *scale;   /* the whole table, blocks per row of it; BF16: NULL */
 	size_t blocks, in0;   /* in0: the stored row of `first` */
 	float *y;
@@ -122,8 +122,8 @@ INLINE void unit_product(const struct contraction *s, size_t c, size_t part, siz
 	UNROLL
 	for (int i = 0; i < nt; i++)
 		UNROLL
-		for (int j = 0; j < 4; j++)
-			t[i][j] = sum_zero();
+	for (int j = 0; j < 4; j++)
+		t[i][j] = sum_zero();
 	for (size_t i = 0, end; i < s->count; i = end) {
 		vsum a[TOKENS_T][4];
 		size_t q = i;
@@ -132,8 +132,8 @@ INLINE void unit_product(const struct contraction *s, size_t c, size_t part, siz
 		UNROLL
 		for (int k = 0; k < nt; k++)
 			UNROLL
-			for (int j = 0; j < 4; j++)
-				a[k][j] = sum_zero();
+		for (int j = 0; j < 4; j++)
+			a[k][j] = sum_zero();
 		for (; q + 2 <= end; q += 2) {
 			const uint8_t *p = s->first + q * s->stride + c * bytes;
 
@@ -149,15 +149,14 @@ INLINE void unit_product(const struct contraction *s, size_t c, size_t part, siz
 		UNROLL
 		for (int k = 0; k < nt; k++)
 			UNROLL
-			for (int j = 0; j < 4; j++) {
-				vsum done = sum_add(a[k][j], sum_zero());
+		for (int j = 0; j < 4; j++) {
+			vsum done = sum_add(a[k][j], sum_zero());
 
-				t[k][j] = fp8 ? sum_fold(done,
-							 s->scale[(s->in0 + i) / 128 * s->blocks +
-								  c / 128],
-							 t[k][j])
-					      : sum_add(t[k][j], done);
-			}
+			t[k][j] = fp8 ? sum_fold(done,
+						 s->scale[(s->in0 + i) / 128 * s->blocks + c / 128],
+						 t[k][j])
+				      : sum_add(t[k][j], done);
+		}
 	}
 	UNROLL
 	for (int k = 0; k < nt; k++)

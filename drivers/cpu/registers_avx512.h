@@ -14,8 +14,10 @@ static inline vbytes load_part(const void *p, size_t n)
 
 static inline void transpose(vbytes v[4])
 {
-	__m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x44), b = _mm512_shuffle_i32x4(v[0], v[1], 0xee);
-	__m512i c = _mm512_shuffle_i32x4(v[2], v[3], 0x44), d = _mm512_shuffle_i32x4(v[2], v[3], 0xee);
+	__m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x44),
+		b = _mm512_shuffle_i32x4(v[0], v[1], 0xee);
+	__m512i c = _mm512_shuffle_i32x4(v[2], v[3], 0x44),
+		d = _mm512_shuffle_i32x4(v[2], v[3], 0xee);
 
 	v[0] = _mm512_shuffle_i32x4(a, c, 0x88);
 	v[1] = _mm512_shuffle_i32x4(a, c, 0xdd);

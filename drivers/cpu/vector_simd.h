@@ -137,7 +137,8 @@ static void softmax_segment_simd(uint16_t p[256], const float *s, size_t first, 
 	for (size_t i = 0; i < 16; i++)
 		best = lane[i] > best ? lane[i] : best;
 	best = best + 0.0f;
-	if (!(best - best == 0.0f)) { /* no key, or infinities: -Inf does not stand for a missing key there */
+	if (!(best - best ==
+	      0.0f)) { /* no key, or infinities: -Inf does not stand for a missing key there */
 		softmax_segment_scalar(p, s, first, n, m, l);
 		return;
 	}
@@ -187,9 +188,10 @@ static void combine_simd(float *u, float alpha, const float *v, float beta, size
 	for (; i + 16 <= n; i += 16)
 		v_store(u + i, v_fma(v_load(u + i), a, v_mul(v_load(v + i), b)));
 	if (i < n)
-		v_store_part(u + i,
-			     v_fma(v_load_part(u + i, n - i), a, v_mul(v_load_part(v + i, n - i), b)),
-			     n - i);
+		v_store_part(
+			u + i,
+			v_fma(v_load_part(u + i, n - i), a, v_mul(v_load_part(v + i, n - i), b)),
+			n - i);
 }
 
 static void rope_simd(float *x, const float *cs, size_t n)

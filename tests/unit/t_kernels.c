@@ -2,17 +2,20 @@
  * The kernel checker: every entry of the table on every instruction set of this processor, against the scalar
  * definition, bit for bit (NaNs are equal to each other), over ragged shapes, strides, slices and awkward values. Weights
  * end at a page that must not be touched. The definition itself is checked against sums in double precision.
- * -s N chooses the seed, -n N the number of random cases per entry.
+ * -s N chooses the seed, -n N the number of random cases per entry; -b times the entries instead (-t N: by N threads,
+ * -i NAME: one instruction set).
  */
 #include "drivers/cpu/kernels.h"
 #include "drivers/cpu/math.h"
 #include "tests/tap.h"
+#include "tests/unit/kernel_bench.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static uint64_t state;
 
@@ -33,7 +36,13 @@ static size_t below(size_t n)
 #define PICK(list) ((list)[below(sizeof(list) / sizeof((list)[0]))])
 
 /* Kinds of values. ORDINARY ones are also compared with double precision. */
-enum kind { ORDINARY, ZEROS, EXTREME, ANY_BITS, KINDS };
+enum kind {
+	ORDINARY,
+	ZEROS,
+	EXTREME,
+	ANY_BITS,
+	KINDS
+};
 
 static uint32_t random_f32_bits(enum kind kind)
 {
@@ -96,8 +105,8 @@ static void guarded_open(struct guarded *g, size_t size)
 {
 	g->page = 4096;
 	g->size = (size + g->page - 1) / g->page * g->page;
-	g->map = mmap(NULL, g->size + g->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		      0);
+	g->map = mmap(NULL, g->size + g->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		      -1, 0);
 	if (g->map == MAP_FAILED || mprotect(g->map + g->size, g->page, PROT_NONE)) {
 		perror("t_kernels: guard page");
 		exit(1);
@@ -109,10 +118,10 @@ static void *guarded_at(const struct guarded *g, size_t bytes)
 	return g->map + g->size - bytes;
 }
 
-#define Y_MAX	   (1 << 16)
-#define X_MAX	   (1 << 18)
-#define W_MAX	   (1 << 20)
-#define N_MAX	   1200
+#define Y_MAX      (1 << 16)
+#define X_MAX      (1 << 18)
+#define W_MAX      (1 << 20)
+#define N_MAX      1200
 #define SCALES_MAX 1024
 
 static struct guarded weights, keys, scores;
@@ -138,7 +147,13 @@ static bool same_bf16(const uint16_t *a, const uint16_t *b, size_t n)
 
 /* A case of one of the four matrix products; what the fields mean depends on the entry. */
 struct product {
-	enum { MATMUL, DOT_ROWS, MATMUL_T, DOT_ROWS_T, PRODUCTS } entry;
+	enum {
+		MATMUL,
+		DOT_ROWS,
+		MATMUL_T,
+		DOT_ROWS_T,
+		PRODUCTS
+	} entry;
 	enum kind kind;
 	uint32_t type;
 	size_t n_out, n_in, o0, o1, ldw, rows, ldx, ldy;
@@ -151,10 +166,11 @@ static const char *const product_names[PRODUCTS] = {"matmul", "dot_rows", "matmu
 
 static void make_product(struct product *p)
 {
-	static const size_t widths[] = {1,   2,	  7,   15,  16,	 17,  31,  32,	33,  63,  64,
-					65,  96,  127, 128, 129, 160, 192, 255, 256, 257, 320,
-					384, 512, 576, 640, 641, 1000};
-	static const size_t heights[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 100, 140, 257, 300};
+	static const size_t widths[] = {1,   2,   7,   15,  16,  17,  31,  32,  33,  63,
+					64,  65,  96,  127, 128, 129, 160, 192, 255, 256,
+					257, 320, 384, 512, 576, 640, 641, 1000};
+	static const size_t heights[] = {1,  2,  3,  4,  5,   7,   8,   9,
+					 15, 16, 17, 33, 100, 140, 257, 300};
 	static const size_t rows[] = {1, 1, 2, 3, 4, 5, 6, 9, 10, 11, 17, 131};
 	bool transposed = p->entry == MATMUL_T || p->entry == DOT_ROWS_T;
 	bool matrix = p->entry == MATMUL || p->entry == MATMUL_T;
@@ -178,11 +194,12 @@ static void make_product(struct product *p)
 
 	bytes = p->type == WEIGHT_FP8 ? 1 : 2;
 	p->odd_address = matrix && below(4) == 0;
-	p->w = (struct weight){.data = guarded_at(&weights, (p->n_out * p->n_in) * bytes + p->odd_address),
-			       .scale = p->type == WEIGHT_FP8 ? scales : NULL,
-			       .n_out = (uint32_t)p->n_out,
-			       .n_in = (uint32_t)p->n_in,
-			       .type = p->type};
+	p->w = (struct weight){
+		.data = guarded_at(&weights, (p->n_out * p->n_in) * bytes + p->odd_address),
+		.scale = p->type == WEIGHT_FP8 ? scales : NULL,
+		.n_out = (uint32_t)p->n_out,
+		.n_in = (uint32_t)p->n_in,
+		.type = p->type};
 	if (p->type == WEIGHT_FP8)
 		fill_fp8(guarded_at(&weights, p->n_out * p->n_in + p->odd_address),
 			 p->n_out * p->n_in, p->kind);
@@ -221,7 +238,8 @@ static void run_product(const struct cpu_kernels *k, const struct product *p, fl
 		k->matmul_t(y, p->ldy, &p->w, p->o0, p->o1, x_bf16, p->ldx, p->rows);
 		break;
 	default:
-		k->dot_rows_t(y, p->ldy, p->key, p->ldw, p->n_out, p->n_in, x_bf16, p->ldx, p->rows);
+		k->dot_rows_t(y, p->ldy, p->key, p->ldw, p->n_out, p->n_in, x_bf16, p->ldx,
+			      p->rows);
 		break;
 	}
 }
@@ -266,9 +284,10 @@ static bool near_double(const struct product *p, const float *y)
 
 static void describe(const char *what, const struct product *p)
 {
-	diag("%s: %s %s n_out %zu n_in %zu rows [%zu, %zu) ldw %zu x rows %zu ldx %zu ldy %zu kind %d%s",
-	     what, product_names[p->entry], p->type == WEIGHT_FP8 ? "fp8" : "bf16", p->n_out, p->n_in,
-	     p->o0, p->o1, p->ldw, p->rows, p->ldx, p->ldy, p->kind,
+	diag("%s: %s %s n_out %zu n_in %zu rows [%zu, %zu) ldw %zu x rows %zu ldx %zu ldy %zu kind "
+	     "%d%s",
+	     what, product_names[p->entry], p->type == WEIGHT_FP8 ? "fp8" : "bf16", p->n_out,
+	     p->n_in, p->o0, p->o1, p->ldw, p->rows, p->ldx, p->ldy, p->kind,
 	     p->odd_address ? " odd address" : "");
 }
 
@@ -289,8 +308,7 @@ static void test_products(const struct cpu_kernels *table, size_t isas, size_t c
 			}
 			for (size_t k = 1; k < isas; k++) {
 				run_product(&table[k], &p, y_got);
-				if (!same_f32(y_got, y_want, p.ldy * p.rows) &&
-				    !differ[e][k]++)
+				if (!same_f32(y_got, y_want, p.ldy * p.rows) && !differ[e][k]++)
 					describe(cpu_isa_name(table[k].isa), &p);
 			}
 		}
@@ -321,7 +339,9 @@ static void test_products(const struct cpu_kernels *table, size_t isas, size_t c
 
 #define ENUM_ITEM(item, name) V_##item,
 #define NAME_ITEM(item, name) #name,
-enum vector_entry { VECTOR_LIST(ENUM_ITEM) VECTORS };
+enum vector_entry {
+	VECTOR_LIST(ENUM_ITEM) VECTORS
+};
 static const char *const vector_names[VECTORS] = {VECTOR_LIST(NAME_ITEM)};
 
 struct outcome {
@@ -401,7 +421,7 @@ static void run_vector(const struct cpu_kernels *k, const struct vector_case *c,
 
 static void make_vector(struct vector_case *c)
 {
-	static const size_t lengths[] = {1,  2,	 3,  7,	  8,   9,   15,	 16,  17,  31,	 32,
+	static const size_t lengths[] = {1,  2,  3,  7,   8,   9,   15,  16,  17,  31,   32,
 					 33, 64, 96, 127, 128, 129, 255, 256, 576, 1000, 1024};
 	size_t n = PICK(lengths);
 
@@ -451,11 +471,12 @@ static void test_vectors(const struct cpu_kernels *table, size_t isas, size_t ca
 			run_vector(&table[0], &c, &want);
 			for (size_t k = 1; k < isas; k++) {
 				run_vector(&table[k], &c, &got);
-				if (same_f32(want.f, got.f, N_MAX) && same_bf16(want.h, got.h, N_MAX) &&
-				    want.index == got.index)
+				if (same_f32(want.f, got.f, N_MAX) &&
+				    same_bf16(want.h, got.h, N_MAX) && want.index == got.index)
 					continue;
 				if (!differ[k]++)
-					diag("%s on %s: n %zu first %zu kind %d in place %d case %zu",
+					diag("%s on %s: n %zu first %zu kind %d in place %d case "
+					     "%zu",
 					     vector_names[e], cpu_isa_name(table[k].isa), c.n,
 					     c.first, c.kind, c.in_place, i);
 			}
@@ -481,7 +502,8 @@ static void test_definition(const struct cpu_kernels *k)
 	is_int((long long)k->argmax(v, 32), 3, "of two equal ones the first is taken");
 	v[9] = NAN;
 	ok(k->argmax(v, 32) == SIZE_MAX, "a NaN has no place in an order");
-	ok(!k->all_finite(v, 32) && k->all_finite(v, 9), "all_finite sees the NaN, and only where it is");
+	ok(!k->all_finite(v, 32) && k->all_finite(v, 9),
+	   "all_finite sees the NaN, and only where it is");
 	k->softmax_segment(p, v, 2, 2, &m, &l);
 	ok(m == -INFINITY && l == 0.0f && !p[0] && !p[255], "a segment without keys has sum 0");
 	v[0] = NAN;
@@ -495,32 +517,72 @@ static void test_definition(const struct cpu_kernels *k)
 	ok(v[0] == 2.0f && v[31] == 2.0f, "a vector of twos has norm 1 each, times its weight");
 }
 
+struct options {
+	size_t cases;
+	unsigned threads;
+	bool bench, one;
+	enum cpu_isa isa;
+};
+
+static bool parse(struct options *o, int argc, char **argv)
+{
+	for (int c; (c = getopt(argc, argv, "s:n:bt:i:")) != -1;) {
+		switch (c) {
+		case 's':
+			state = strtoull(optarg, NULL, 0);
+			break;
+		case 'n':
+			o->cases = strtoull(optarg, NULL, 0);
+			break;
+		case 'b':
+			o->bench = true;
+			break;
+		case 't':
+			o->threads = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'i':
+			o->one = true;
+			if (cpu_isa_parse(optarg, &o->isa))
+				return false;
+			break;
+		default:
+			return false;
+		}
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
+	struct options o = {.cases = 150, .threads = 1};
 	struct cpu_kernels table[CPU_ISA_COUNT];
-	size_t isas = 0, cases = 150;
+	unsigned isas = 0;
 
 	state = 1;
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (!strcmp(argv[i], "-s"))
-			state = strtoull(argv[i + 1], NULL, 0);
-		else if (!strcmp(argv[i], "-n"))
-			cases = strtoull(argv[i + 1], NULL, 0);
+	if (!parse(&o, argc, argv)) {
+		fprintf(stderr,
+			"usage: t_kernels [-s seed] [-n cases] [-b [-t threads]] [-i isa]\n");
+		return 2;
 	}
-	diag("seed %llu", (unsigned long long)state);
+	for (unsigned isa = 0; isa < CPU_ISA_COUNT; isa++) {
+		if (o.one && isa != o.isa && (o.bench || isa != CPU_SCALAR))
+			continue;
+		if (cpu_isa_usable((enum cpu_isa)isa))
+			cpu_kernels_init(&table[isas++], (enum cpu_isa)isa);
+		else if (!o.bench)
+			skip("this processor has no %s", cpu_isa_name((enum cpu_isa)isa));
+	}
 	cpu_thread_init();
+	if (o.bench)
+		return kernel_bench(table, isas, o.threads) ? 1 : 0;
+	diag("seed %llu", (unsigned long long)state);
 	guarded_open(&weights, W_MAX + 1);
 	guarded_open(&keys, W_MAX);
 	guarded_open(&scores, 4096);
-	for (unsigned isa = 0; isa < CPU_ISA_COUNT; isa++)
-		if (cpu_isa_usable((enum cpu_isa)isa))
-			cpu_kernels_init(&table[isas++], (enum cpu_isa)isa);
-		else
-			skip("this processor has no %s", cpu_isa_name((enum cpu_isa)isa));
 	if (!isas)
 		return tap_done();
 	test_definition(&table[0]);
-	test_products(table, isas, cases);
-	test_vectors(table, isas, cases * 10);
+	test_products(table, isas, o.cases);
+	test_vectors(table, isas, o.cases * 10);
 	return tap_done();
 }

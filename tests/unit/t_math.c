@@ -81,7 +81,8 @@ static void test_exp(void)
 	ok(max < 1.0, "exp over its range is within %.3f ulp", max);
 	ok(near < 1.0, "exp beside 0 is within %.3f ulp", near);
 	ok(exp_f64(0.0) == 1.0 && exp_f64(-infinity) == 0.0 && exp_f64(infinity) == infinity &&
-		   exp_f64(710.0) == infinity && exp_f64(-800.0) == 0.0 && isnan(exp_f64((double)NAN)),
+		   exp_f64(710.0) == infinity && exp_f64(-800.0) == 0.0 &&
+		   isnan(exp_f64((double)NAN)),
 	   "exp at 0, beyond its range and of NaN is what it should be");
 }
 
@@ -119,7 +120,8 @@ static void test_rounding(void)
 	for (unsigned i = 0; i < ARGUMENTS; i++) {
 		double x = uniform(-100.0, 100.0) * exp2((double)(random64() % 60)), y = fabs(x);
 
-		same &= floor_f64(x) == floor(x) && ceil_f64(x) == ceil(x) && sqrt_f64(y) == sqrt(y);
+		same &= floor_f64(x) == floor(x) && ceil_f64(x) == ceil(x) &&
+			sqrt_f64(y) == sqrt(y);
 	}
 	ok(same, "floor, ceil and sqrt of random numbers are the C library's");
 	ok(floor_f64(-2.0) == -2.0 && ceil_f64(2.0) == 2.0 && floor_f64(infinity) == infinity &&
@@ -144,8 +146,9 @@ static void test_exp_f32(void)
 		   exp_f32(INFINITY) == INFINITY && exp_f32(-88.0f) == 0.0f &&
 		   exp_f32(89.0f) == INFINITY && isnan(exp_f32(NAN)),
 	   "exp in FP32 at 0, beyond its range and of NaN is what it should be");
-	ok(sigmoid_f32(0.0f) == 0.5f && sigmoid_f32(-200.0f) == 0.0f && sigmoid_f32(200.0f) == 1.0f &&
-		   silu_f32(0.0f) == 0.0f && silu_f32(200.0f) == 200.0f,
+	ok(sigmoid_f32(0.0f) == 0.5f && sigmoid_f32(-200.0f) == 0.0f &&
+		   sigmoid_f32(200.0f) == 1.0f && silu_f32(0.0f) == 0.0f &&
+		   silu_f32(200.0f) == 200.0f,
 	   "sigmoid and silu at 0 and far from it are what they should be");
 }
 
