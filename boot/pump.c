@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -61,6 +62,8 @@ static void drop(struct pump *p, unsigned i)
 	close(c->fd);
 	c->fd = -1;
 	c->waits_free = true;
+	c->look = false;
+	c->linger_until_ns = 0;
 	publish(p, &p->in[i].gone, c->life);
 }
 
@@ -97,11 +100,21 @@ static bool is_idle(const struct pump *p, unsigned i)
 	       !r.request.live;
 }
 
+/* Whether somebody waits in the backlog: nobody is closed for nobody. */
+static bool newcomer(const struct pump *p)
+{
+	struct pollfd l = {.fd = p->listener, .events = POLLIN};
+
+	return poll(&l, 1, 0) > 0;
+}
+
 /* Closes the one that has been idle longest, unless one is on its way out already. */
 static void make_room(struct pump *p)
 {
 	int oldest = -1;
 
+	if (!newcomer(p))
+		return;
 	for (unsigned i = 0; i < CONNS; i++) {
 		if (p->conn[i].waits_free || p->conn[i].linger_until_ns)
 			return;
@@ -145,6 +158,8 @@ void pump_accept(struct pump *p)
 	for (unsigned n = 0; n < ACCEPTS && p->listener >= 0; n++) {
 		int i = find_free(p), fd;
 
+		if (i < 0 && !newcomer(p))
+			return;
 		if (i < 0) {
 			if (!p->full)
 				log_write(p->log, 1, LOG_CLIENT_LIMIT,
