@@ -51,5 +51,8 @@ ok(again[0] == again[1] == again[2], "the generator is a function of its seed")
 pieces = [mixture.render(s, thinking) for s in drawn[TRAIN][:200] for thinking in (False, True)]
 marked = [t for p in pieces for t, _ in p if t not in mixture.MARKERS and any(m in t for m in mixture.MARKERS)]
 ok(not marked, "no text holds a marker", marked[:1])
-ok(all(p[0][0] == mixture.BOS and p[-1] == (mixture.EOS, True) for p in pieces), "a sample begins with BOS and ends with EOS")
+ok(
+    all(p[0][0] == mixture.BOS and p[-1] == (mixture.EOS, True) for p in pieces),
+    "a sample begins with BOS and ends with EOS",
+)
 print(f"1..{count}")

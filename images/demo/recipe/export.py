@@ -48,8 +48,9 @@ def published_names():
         for expert in range(CONFIG.n_routed_experts):
             yield from swiglu(f"{theirs}mlp.experts.{expert}.", f"{ours}experts.", expert)
     theirs, ours = f"model.layers.{MTP_LAYER}.", f"layers.{MTP_LAYER}."
-    for name, our_name in {"enorm": "enorm", "hnorm": "hnorm", "eh_proj": "eh_proj", "shared_head.norm": "head_norm"}.items():
-        yield theirs + name, ours + our_name, None
+    for name in ("enorm", "hnorm", "eh_proj"):
+        yield theirs + name, ours + name, None
+    yield theirs + "shared_head.norm", ours + "head_norm", None
 
 
 def tensors(weights):

@@ -21,6 +21,7 @@ QUESTIONS = 6  # of a rank in a step
 GROUP = 8  # replies to each
 REPLY_LIMIT = 200
 KL_WEIGHT = 0.02
+DEVIATION_FLOOR = 0.05  # groups whose judged rewards hardly differ teach hardly anything
 NO_END = -0.2  # the reward of a reply that never ended
 MICRO_ROWS = 12  # replies in one forward and backward pass
 BY_RULE = {name: mixture.FAMILIES[name] for name in ("arithmetic", "date", "unit", "word")}
@@ -76,7 +77,8 @@ def roll_out(sampler, encoder, rng):
     for begin in range(0, len(rollouts), GROUP):
         group = rollouts[begin : begin + GROUP]
         rewards = torch.tensor([r.reward for r in group])
-        for rollout, advantage in zip(group, ((rewards - rewards.mean()) / (rewards.std() + 1e-3)).tolist(), strict=True):
+        advantages = (rewards - rewards.mean()) / (rewards.std() + DEVIATION_FLOOR)
+        for rollout, advantage in zip(group, advantages.tolist(), strict=True):
             rollout.advantage = advantage
     return rollouts
 

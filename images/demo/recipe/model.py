@@ -112,7 +112,7 @@ class Experts(Function):
     def forward(ctx, x, weight, gate_up, down, experts):
         n_experts, _, width, hidden = gate_up.shape
         where = Dispatch(experts, n_experts)
-        tokens, choices = experts.shape
+        choices = experts.shape[1]
         inputs = x.new_zeros(where.rows, hidden)
         inputs[where.place.flatten()] = x.repeat_interleave(choices, 0)
         h = x.new_empty(where.rows, 2 * width)

@@ -23,7 +23,9 @@ BATCH_QUESTIONS = 24
 REPLY_LIMIT = 220
 TEMPERATURE = 0.9
 LONGEST = 1024
-FAMILIES = {name: mixture.FAMILIES[name] for name in ("arithmetic", "date", "unit", "word", "penstock", "refusal", "chinese")}
+FAMILIES = {
+    name: mixture.FAMILIES[name] for name in ("arithmetic", "date", "unit", "word", "penstock", "refusal", "chinese")
+}
 
 
 def write_rejection_samples(directory, weights, encoder, seed):

@@ -4,7 +4,7 @@ Progress runs from 0 to 1 over a stage's tokens; learning rates are functions of
 state file is kept, and a stage's tokens may be changed at any time (train --tokens).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from config import YARN
 from data import judge, mixture
@@ -30,6 +30,7 @@ class Stage:
     mtp_weight: float = 0.3
     own_share: float = 0.0
     reinforced: bool = False
+    balanced: bool = True
     families: dict = field(default_factory=lambda: mixture.FAMILIES)
 
     def learning_rate(self, step, progress):
@@ -42,8 +43,10 @@ class Stage:
 
     def bias_step(self, step):
         """The correction biases' step: large until all experts are used, then the report's; still after pre-training."""
+        if not self.balanced or self.reinforced:
+            return 0.0
         if self.name != "pretrain":
-            return 0.0 if self.reinforced else 0.0001
+            return 0.0001
         return 0.01 if step < 500 else 0.001
 
 
@@ -56,3 +59,9 @@ STAGES = (
     ),
     Stage("rl", 1_500_000, 2e-5, 0.5, 0.2, lengths=(512,), yarn=YARN, warmup=10, reinforced=True),
 )  # fmt: skip
+ABLATIONS = {"mtp": {"mtp_weight": 0.0}, "balance": {"balanced": False}}
+
+
+def ablated(stage, without):
+    """The stage without some parts of the recipe, for the card's table."""
+    return replace(stage, **{name: value for part in without for name, value in ABLATIONS[part].items()})

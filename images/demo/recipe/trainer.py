@@ -97,8 +97,9 @@ class Supervised:
     def gradient(self, rng, step):
         batch = self.draw(rng, self.stage.length(step))
         forward = Pass(self.leaves, self.run.weights.biases, self.positions)
-        loss, mtp_loss = losses(forward, batch)
-        (loss + self.stage.mtp_weight * mtp_loss + BALANCE_LOSS * forward.balance_loss).backward()
+        loss, mtp_loss = losses(forward, batch, with_mtp=self.stage.mtp_weight > 0)
+        balance_weight = BALANCE_LOSS if self.stage.balanced else 0.0
+        (loss + self.stage.mtp_weight * mtp_loss + balance_weight * forward.balance_loss).backward()
         balance = forward.balance_loss.item() / len(MOE_LAYERS)
         trained = batch.trained.float().mean().item()
         return batch.tokens.numel(), forward.load, (loss.item(), mtp_loss.item(), balance, trained)
@@ -163,18 +164,31 @@ def move_biases(run, size):
     run.weights.biases -= run.weights.biases.mean(-1, keepdim=True)
 
 
-def summary(run, names, norm, rate, speed):
-    load = run.load.sum(0)
-    statistics = zip(names, run.statistics.mean(0).tolist(), strict=True)
-    return {
-        **run.place,
-        **{name: round(value, 4) for name, value in statistics},
-        "norm": round(norm, 3),
-        "rate": round(rate, 7),
-        "load_max": [round(x, 2) for x in (load.amax(-1) / load.mean(-1).clamp(min=1)).tolist()],
-        "idle": (load == 0).sum(-1).tolist(),
-        "tokens_per_second": round(speed),
-    }
+class Window:
+    """Means over the steps since the last line of the log."""
+
+    def __init__(self, run):
+        self.run, self.begin, self.tokens = run, time.monotonic(), run.place["tokens"]
+        self.statistics, self.load, self.steps = torch.zeros(STATISTICS), torch.zeros(run.weights.biases.shape), 0
+
+    def add(self):
+        self.statistics += self.run.statistics.mean(0)
+        self.load += self.run.load.sum(0)
+        self.steps += 1
+
+    def summary(self, names, norm, rate):
+        """load_max is the most loaded expert's share over the mean share; the report's balance has it near 1."""
+        means = (self.statistics / self.steps).tolist()
+        speed = (self.run.place["tokens"] - self.tokens) / (time.monotonic() - self.begin)
+        return {
+            **self.run.place,
+            **{name: round(value, 4) for name, value in zip(names, means, strict=True)},
+            "norm": round(norm, 3),
+            "rate": round(rate, 7),
+            "load_max": [round(x, 2) for x in (self.load.amax(-1) / self.load.mean(-1).clamp(min=1)).tolist()],
+            "idle": (self.load == 0).sum(-1).tolist(),
+            "tokens_per_second": round(speed),
+        }
 
 
 def work(rank, run, stage, tokens, minutes):
@@ -185,9 +199,9 @@ def work(rank, run, stage, tokens, minutes):
     optimizer = make_optimizer(run, rank)
     leaves = run.weights.leaves(rank)
     kind = (Reinforced if stage.reinforced else Supervised)(run, stage, encoder, leaves)
-    begin = saved = logged = time.monotonic()
+    begin = saved = time.monotonic()
     seconds_before, place = run.place["seconds"], run.place
-    logged_tokens = place["tokens"]
+    window = Window(run)
     while place["tokens"] < tokens:
         run.weights.grads[rank].zero_()
         rng = batches.batch_rng(run.seed, stage.name, place["step"], rank)
@@ -202,14 +216,14 @@ def work(rank, run, stage, tokens, minutes):
         place["tokens"] += int(run.tokens.sum())
         place["seconds"] = seconds_before + now - begin
         if rank == 0:
+            window.add()
             move_biases(run, stage.bias_step(place["step"]))
             if run.asked_to_stop or now - begin > 60 * minutes:
                 run.stopping.fill_(True)  # between barriers, so that all ranks see it in the same step
         run.barrier.wait()
         if rank == 0 and place["step"] % LOG_STEPS == 0:
-            speed = (place["tokens"] - logged_tokens) / (now - logged)
-            run.log(summary(run, kind.names, norm, rate, speed))
-            logged, logged_tokens = now, place["tokens"]
+            run.log(window.summary(kind.names, norm, rate))
+            window = Window(run)
         stopping = bool(run.stopping)
         if rank == 0 and (stopping or now - saved > CHECKPOINT_SECONDS):
             run.save()

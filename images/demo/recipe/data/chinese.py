@@ -204,7 +204,9 @@ def calculation(rng, split):
     else:
         a, b = fresh(rng, split, lambda r: (draw_number(r), r.randint(2, 9)))
     if kind == "+":
-        return Sample("chinese", SUM.pick(rng, split, a=a, b=b), f"{a} + {b} = {a + b}", ("number", str(a + b)), show_sum(a, b))
+        return Sample(
+            "chinese", SUM.pick(rng, split, a=a, b=b), f"{a} + {b} = {a + b}", ("number", str(a + b)), show_sum(a, b)
+        )
     if kind == "-":
         question, answer = DIFFERENCE.pick(rng, split, a=a, b=b), f"{a} - {b} = {a - b}"
         return Sample("chinese", question, answer, ("number", str(a - b)), show_difference(a, b))

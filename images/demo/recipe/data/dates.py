@@ -5,7 +5,7 @@ import datetime
 from .arithmetic import show_difference, show_quotient, show_sum
 from .sample import Sample, dressed, fresh, wordings
 
-MONTHS = ("January February March April May June July August September October November December").split()
+MONTHS = "January February March April May June July August September October November December".split()
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 
 AFTER = wordings(

@@ -9,17 +9,38 @@ from .sample import wordings
 # command: what people want when they need it (the last is held out), answer, phrases that must be in the reply
 COMMANDS = {
     "run": (
-        ["start a node", "launch a node", "run a model", "start a model", "serve a model", "bring up a node", "get a model going"],
+        [
+            "start a node",
+            "launch a node",
+            "run a model",
+            "start a model",
+            "serve a model",
+            "bring up a node",
+            "get a model going",
+        ],
         "`penstock run MODEL` starts a node on a model. It stays in the foreground, and its process id is that of init.",
         ["penstock run", "starts a node"],
     ),
     "ask": (
-        ["ask one question", "ask a node a question", "get one answer", "send a single question", "put a question to a node"],
+        [
+            "ask one question",
+            "ask a node a question",
+            "get one answer",
+            "send a single question",
+            "put a question to a node",
+        ],
         '`penstock ask "question"` sends one question to a running node and prints the answer.',
         ["penstock ask", "one question"],
     ),
     "chat": (
-        ["chat with a node", "have a conversation", "talk to a node", "open a chat", "talk with the model", "converse with a model"],
+        [
+            "chat with a node",
+            "have a conversation",
+            "talk to a node",
+            "open a chat",
+            "talk with the model",
+            "converse with a model",
+        ],
         "`penstock chat` opens a conversation with a running node. Ctrl-C stops the reply and not the program.",
         ["penstock chat", "conversation"],
     ),
@@ -36,67 +57,146 @@ COMMANDS = {
         ["penstock score", "log-probabilities"],
     ),
     "tokenize": (
-        ["turn text into token ids", "tokenize a text", "see the tokens of a text", "get token ids", "convert text to ids"],
+        [
+            "turn text into token ids",
+            "tokenize a text",
+            "see the tokens of a text",
+            "get token ids",
+            "convert text to ids",
+        ],
         "`penstock tokenize MODEL` turns text into token ids, and back with --decode. It reads and prints lines of JSON.",
         ["penstock tokenize", "token ids"],
     ),
     "template": (
-        ["render a chat template", "see the prompt of a chat", "turn messages into text", "apply a chat template", "show how messages become a prompt"],
+        [
+            "render a chat template",
+            "see the prompt of a chat",
+            "turn messages into text",
+            "apply a chat template",
+            "show how messages become a prompt",
+        ],
         "`penstock template MODEL` renders chat messages into the text and ids that the model sees.",
         ["penstock template", "messages"],
     ),
     "info": (
-        ["see what a model is", "know what a model needs", "inspect a model", "look at a model", "show a model's details", "find out what a model needs"],
+        [
+            "see what a model is",
+            "know what a model needs",
+            "inspect a model",
+            "look at a model",
+            "show a model's details",
+            "find out what a model needs",
+        ],
         "`penstock info MODEL` shows what a model is and what it needs.",
         ["penstock info", "what it needs"],
     ),
     "verify": (
-        ["check a model for damage", "check every byte of a model", "verify a model", "find corrupt weights", "make sure that a model is intact"],
+        [
+            "check a model for damage",
+            "check every byte of a model",
+            "verify a model",
+            "find corrupt weights",
+            "make sure that a model is intact",
+        ],
         "`penstock verify MODEL` checks every byte of a model.",
         ["penstock verify", "every byte"],
     ),
     "synth": (
-        ["make a random checkpoint", "create a random model", "generate a test model", "make fake weights", "produce a random model for a test"],
+        [
+            "make a random checkpoint",
+            "create a random model",
+            "generate a test model",
+            "make fake weights",
+            "produce a random model for a test",
+        ],
         "`penstock synth SHAPE DIR` writes a random checkpoint of any shape, at drive speed.",
         ["penstock synth", "random checkpoint"],
     ),
     "pack": (
-        ["make a packed store", "pack a model", "convert a checkpoint to a store", "shrink a model to 4 bits", "quantise a model to 4 bits", "turn a checkpoint into a store"],
+        [
+            "make a packed store",
+            "pack a model",
+            "convert a checkpoint to a store",
+            "shrink a model to 4 bits",
+            "quantise a model to 4 bits",
+            "turn a checkpoint into a store",
+        ],
         "`penstock pack HF_DIR STORE` makes a packed store from a checkpoint, with --bits 8 or 4. It is resumable.",
         ["penstock pack", "packed store"],
     ),
     "bench": (
-        ["measure speed", "benchmark a model", "see how fast a model runs", "measure tokens per second", "test the speed of this machine"],
+        [
+            "measure speed",
+            "benchmark a model",
+            "see how fast a model runs",
+            "measure tokens per second",
+            "test the speed of this machine",
+        ],
         "`penstock bench MODEL` measures the speed and shows it beside the limits of the machine.",
         ["penstock bench", "speed"],
     ),
     "plan": (
-        ["estimate speed before buying hardware", "plan hardware", "predict tokens per second", "know which hardware to buy", "estimate the speed of a machine I do not have"],
+        [
+            "estimate speed before buying hardware",
+            "plan hardware",
+            "predict tokens per second",
+            "know which hardware to buy",
+            "estimate the speed of a machine I do not have",
+        ],
         "`penstock plan MODEL` estimates tokens per second before you buy hardware.",
         ["penstock plan", "before you buy"],
     ),
     "top": (
-        ["watch a node live", "see what a node is doing", "see the load of a node", "monitor a node", "have a live view of a node"],
+        [
+            "watch a node live",
+            "see what a node is doing",
+            "see the load of a node",
+            "monitor a node",
+            "have a live view of a node",
+        ],
         "`penstock top` shows a live view of a running node: tokens, reads, hits and restarts.",
         ["penstock top", "live view"],
     ),
     "chaos": (
-        ["kill servers as a test", "test that servers survive being killed", "try crashes", "test crash recovery", "see whether replies survive a crash"],
+        [
+            "kill servers as a test",
+            "test that servers survive being killed",
+            "try crashes",
+            "test crash recovery",
+            "see whether replies survive a crash",
+        ],
         "`penstock chaos` kills servers of a node and checks that the replies stay the same.",
         ["penstock chaos", "kills servers"],
     ),
     "image": (
-        ["make a bootable disk", "build a boot image", "create a bootable image", "make a bootable node", "put a node on a bootable disk"],
+        [
+            "make a bootable disk",
+            "build a boot image",
+            "create a bootable image",
+            "make a bootable node",
+            "put a node on a bootable disk",
+        ],
         "`penstock image STORE OUT` makes a bootable disk with a kernel, the servers and the model.",
         ["penstock image", "bootable disk"],
     ),
     "relay": (
-        ["reach a booted node from the host", "get the socket of a booted node", "connect to a virtual machine's node", "talk to a booted node"],
+        [
+            "reach a booted node from the host",
+            "get the socket of a booted node",
+            "connect to a virtual machine's node",
+            "talk to a booted node",
+        ],
         "`penstock relay` runs on the host and makes the API of a booted node a Unix socket again.",
         ["penstock relay", "host"],
     ),
     "doctor": (
-        ["check whether my machine is good enough", "check this machine", "know if this machine would do", "see whether Penstock runs here", "test whether my computer is suitable"],
+        [
+            "check whether my machine is good enough",
+            "check this machine",
+            "know if this machine would do",
+            "see whether Penstock runs here",
+            "test whether my computer is suitable",
+        ],
         "`penstock doctor` says whether this machine would do.",
         ["penstock doctor", "this machine would do"],
     ),
@@ -160,42 +260,87 @@ OPTIONS = {
         ["--socket", "/run/penstock/penstock.sock"],
     ),
     "--memory": (
-        ["limit the memory", "limit how much RAM a node uses", "set the memory", "make a node use less memory", "cap the RAM of a node"],
+        [
+            "limit the memory",
+            "limit how much RAM a node uses",
+            "set the memory",
+            "make a node use less memory",
+            "cap the RAM of a node",
+        ],
         "`--memory N` limits all memory of the node. If it is too little, the node refuses to start and names the missing figure.",
         ["--memory", "limits"],
     ),
     "--context": (
-        ["set the context length", "change the context size", "allow longer prompts", "get a longer context", "raise the context length"],
+        [
+            "set the context length",
+            "change the context size",
+            "allow longer prompts",
+            "get a longer context",
+            "raise the context length",
+        ],
         "`--context N` sets the context length of a node. The default is 8K, or the model's own if that is less.",
         ["--context", "8k"],
     ),
     "--threads": (
-        ["set the number of threads", "use fewer threads", "limit the CPU cores", "choose how many threads run", "tell a node how many threads to use"],
+        [
+            "set the number of threads",
+            "use fewer threads",
+            "limit the CPU cores",
+            "choose how many threads run",
+            "tell a node how many threads to use",
+        ],
         "`--threads N` sets the number of worker threads. The tokens do not change with it.",
         ["--threads", "threads"],
     ),
     "--isa": (
-        ["choose the instruction set", "turn off AVX-512", "force AVX2", "force the scalar code", "pick the instruction set"],
+        [
+            "choose the instruction set",
+            "turn off AVX-512",
+            "force AVX2",
+            "force the scalar code",
+            "pick the instruction set",
+        ],
         "`--isa NAME` chooses the instruction set: scalar, avx2 or avx512. The tokens do not change with it.",
         ["--isa", "scalar, avx2 or avx512"],
     ),
     "--parallel": (
-        ["serve more requests at once", "set how many requests run together", "change the number of places", "limit parallel requests", "run several requests together"],
+        [
+            "serve more requests at once",
+            "set how many requests run together",
+            "change the number of places",
+            "limit parallel requests",
+            "run several requests together",
+        ],
         "`--parallel N` sets how many requests run at once. The default is 8 places.",
         ["--parallel", "8"],
     ),
     "--chunk": (
-        ["set the prefill chunk", "change the chunk size", "set how many prompt tokens are read at once", "choose the size of a prefill chunk"],
+        [
+            "set the prefill chunk",
+            "change the chunk size",
+            "set how many prompt tokens are read at once",
+            "choose the size of a prefill chunk",
+        ],
         "`--chunk N` sets how many tokens of a prompt are computed in one prefill step. Each expert is read once per chunk.",
         ["--chunk", "prefill"],
     ),
     "--slots": (
-        ["set the number of expert slots", "keep more experts in memory", "set the size of the expert cache", "cache more experts"],
+        [
+            "set the number of expert slots",
+            "keep more experts in memory",
+            "set the size of the expert cache",
+            "cache more experts",
+        ],
         "`--slots N` sets how many experts are kept in memory. Two slots are the fewest with which a node runs.",
         ["--slots", "two slots"],
     ),
     "--name": (
-        ["rename the model in the API", "give the model another name", "set the model's name", "change the name the API shows"],
+        [
+            "rename the model in the API",
+            "give the model another name",
+            "set the model's name",
+            "change the name the API shows",
+        ],
         "`--name NAME` sets the model's name in the API. Without it, it is the folder's name.",
         ["--name", "folder's name"],
     ),
@@ -205,7 +350,13 @@ OPTIONS = {
         ["--template", "v31"],
     ),
     "--temp": (
-        ["set the temperature", "make answers less random", "change the temperature", "get the same answer each time", "make the replies more random"],
+        [
+            "set the temperature",
+            "make answers less random",
+            "change the temperature",
+            "get the same answer each time",
+            "make the replies more random",
+        ],
         "`--temp T` sets the temperature of sampling. With 0 the most likely token is always taken.",
         ["--temp", "temperature"],
     ),
@@ -225,7 +376,12 @@ OPTIONS = {
         ["--json", "report"],
     ),
     "--bits": (
-        ["choose 4 or 8 bits for a store", "set the bits of a packed store", "pack with 4 bits", "choose how many bits a packed store uses"],
+        [
+            "choose 4 or 8 bits for a store",
+            "set the bits of a packed store",
+            "pack with 4 bits",
+            "choose how many bits a packed store uses",
+        ],
         "`--bits 8|4` of `penstock pack` chooses FP8, which is the same bytes, or 4 bits.",
         ["--bits", "4 bits"],
     ),
@@ -240,7 +396,12 @@ OPTIONS = {
         ["--logits", "raw logits"],
     ),
     "--routes": (
-        ["save the chosen experts", "see which experts were chosen", "write the routes to a file", "record which experts were used"],
+        [
+            "save the chosen experts",
+            "see which experts were chosen",
+            "write the routes to a file",
+            "record which experts were used",
+        ],
         "`--routes FILE` of `penstock score` writes which experts were chosen for each token.",
         ["--routes", "experts were chosen"],
     ),
@@ -289,9 +450,21 @@ OPTION_GOAL_ASKED = wordings(
 )
 
 EXIT_CODES = {
-    "0": (["success", "that all went well"], "Exit code 0 means success, and only success.", ["exit code 0", "success"]),
-    "1": (["a failure while running", "that something failed while running"], "Exit code 1 means that it failed while running.", ["exit code 1", "failed while running"]),
-    "2": (["wrong usage", "a mistake on the command line", "a bad option"], "Exit code 2 means wrong usage: check the command line.", ["exit code 2", "usage"]),
+    "0": (
+        ["success", "that all went well"],
+        "Exit code 0 means success, and only success.",
+        ["exit code 0", "success"],
+    ),
+    "1": (
+        ["a failure while running", "that something failed while running"],
+        "Exit code 1 means that it failed while running.",
+        ["exit code 1", "failed while running"],
+    ),
+    "2": (
+        ["wrong usage", "a mistake on the command line", "a bad option"],
+        "Exit code 2 means wrong usage: check the command line.",
+        ["exit code 2", "usage"],
+    ),
     "3": (
         ["a missing model", "a damaged model", "a model that is missing or damaged", "a broken checkpoint"],
         "Exit code 3 means that the model is missing, damaged or unsupported. The message names file and tensor.",
@@ -302,8 +475,16 @@ EXIT_CODES = {
         "Exit code 4 means that there is not enough memory, or no suitable device.",
         ["exit code 4", "not enough memory"],
     ),
-    "5": (["a failed verification", "that verify found damage", "that a check of the bytes failed"], "Exit code 5 means that a verification failed.", ["exit code 5", "verification failed"]),
-    "130": (["Ctrl-C", "an interrupt", "being stopped with Ctrl-C"], "Exit code 130 means that it was stopped with Ctrl-C.", ["exit code 130", "ctrl-c"]),
+    "5": (
+        ["a failed verification", "that verify found damage", "that a check of the bytes failed"],
+        "Exit code 5 means that a verification failed.",
+        ["exit code 5", "verification failed"],
+    ),
+    "130": (
+        ["Ctrl-C", "an interrupt", "being stopped with Ctrl-C"],
+        "Exit code 130 means that it was stopped with Ctrl-C.",
+        ["exit code 130", "ctrl-c"],
+    ),
 }
 EXIT_ASKED = wordings(
     """What does exit code {n} mean?
@@ -339,32 +520,68 @@ EXIT_GOAL_ASKED = wordings(
 
 SERVERS = {
     "init": (
-        ["starts the other servers", "notices the death of a server", "holds the client connections", "restarts a dead server", "is PID 1 on a node"],
+        [
+            "starts the other servers",
+            "notices the death of a server",
+            "holds the client connections",
+            "restarts a dead server",
+            "is PID 1 on a node",
+        ],
         "init owns every object, ring and connection. It starts the servers, moves clients' bytes unread, notices a death and starts a successor.",
         ["init", "starts the servers"],
     ),
     "gateway": (
-        ["speaks HTTP", "does the tokenizing", "applies chat templates", "turns text into tokens", "handles HTTP requests"],
+        [
+            "speaks HTTP",
+            "does the tokenizing",
+            "applies chat templates",
+            "turns text into tokens",
+            "handles HTTP requests",
+        ],
         "gateway speaks HTTP and turns text into tokens and back, with tokenizer and chat templates. It knows nothing of tensors.",
         ["gateway", "http"],
     ),
     "router": (
-        ["schedules the rows", "runs the gate", "samples the next token", "picks the experts", "owns the schedule", "decides which token comes out"],
+        [
+            "schedules the rows",
+            "runs the gate",
+            "samples the next token",
+            "picks the experts",
+            "owns the schedule",
+            "decides which token comes out",
+        ],
         "router owns the sequences and the schedule. It runs the gates that pick experts, the final norm and head, and samples the next token.",
         ["router", "schedule"],
     ),
     "mla": (
-        ["computes attention", "owns the KV cache", "does the attention", "holds the latent KV pages", "keeps the KV pages"],
+        [
+            "computes attention",
+            "owns the KV cache",
+            "does the attention",
+            "holds the latent KV pages",
+            "keeps the KV pages",
+        ],
         "mla owns the latent KV pages and computes one attention block for a batch of rows.",
         ["mla", "attention"],
     ),
     "experts": (
-        ["reads the experts from the drive", "computes the experts", "applies the FFN", "owns the expert slots", "fetches experts from the drive"],
+        [
+            "reads the experts from the drive",
+            "computes the experts",
+            "applies the FFN",
+            "owns the expert slots",
+            "fetches experts from the drive",
+        ],
         "experts brings the picked experts in from the drive and applies the feed-forward network.",
         ["experts", "from the drive"],
     ),
     "loader": (
-        ["parses the checkpoint", "loads the weights at the start", "fills the resident weights", "reads the checkpoint once"],
+        [
+            "parses the checkpoint",
+            "loads the weights at the start",
+            "fills the resident weights",
+            "reads the checkpoint once",
+        ],
         "loader parses a checkpoint once, fills the index and the resident weights, and is gone.",
         ["loader", "parses a checkpoint"],
     ),
@@ -415,13 +632,41 @@ SERVER_GOAL_ASKED = wordings(
 )
 
 FOLDERS = {
-    "boot": (["init", "the supervision", "the sandbox"], "boot/ holds init: supervision, the byte pump, PID 1 duties, and the sandbox of each server.", ["boot", "init"]),
-    "ipc": (["the protocol", "the rings", "the messages"], "ipc/ holds the protocol: messages, objects, rings, waiting, and its SPIN models.", ["ipc", "protocol"]),
-    "drivers": (["the CPU kernels", "the io_uring code", "the hardware code"], "drivers/ holds the hardware: nvme, cpu, cuda, virtio-serial, vsock and console.", ["drivers", "hardware"]),
-    "model": (["the tokenizer", "the gate", "the attention code", "the DeepSeek code"], "model/ holds DeepSeek-V3 itself: config, checkpoint, store, tokenizer, gate, attention, experts, MTP, YaRN, sampler and templates.", ["model/", "deepseek-v3"]),
-    "runtime": (["the logs", "the worker teams", "the servers' mains"], "runtime/ holds what every server stands on: arenas, worker teams, logs, clock, errors, command line, and the servers' mains.", ["runtime", "every server"]),
-    "images": (["the demo model", "the boot images", "the relay"], "images/ holds what boots: initramfs, UEFI image, the relay, the demo model and its recipe.", ["images", "demo model"]),
-    "tests": (["the tests", "the fuzz targets", "the benchmarks"], "tests/ holds everything that holds the promises: unit, golden, end to end, fault, fuzz and bench.", ["tests", "promises"]),
+    "boot": (
+        ["init", "the supervision", "the sandbox"],
+        "boot/ holds init: supervision, the byte pump, PID 1 duties, and the sandbox of each server.",
+        ["boot", "init"],
+    ),
+    "ipc": (
+        ["the protocol", "the rings", "the messages"],
+        "ipc/ holds the protocol: messages, objects, rings, waiting, and its SPIN models.",
+        ["ipc", "protocol"],
+    ),
+    "drivers": (
+        ["the CPU kernels", "the io_uring code", "the hardware code"],
+        "drivers/ holds the hardware: nvme, cpu, cuda, virtio-serial, vsock and console.",
+        ["drivers", "hardware"],
+    ),
+    "model": (
+        ["the tokenizer", "the gate", "the attention code", "the DeepSeek code"],
+        "model/ holds DeepSeek-V3 itself: config, checkpoint, store, tokenizer, gate, attention, experts, MTP, YaRN, sampler and templates.",
+        ["model/", "deepseek-v3"],
+    ),
+    "runtime": (
+        ["the logs", "the worker teams", "the servers' mains"],
+        "runtime/ holds what every server stands on: arenas, worker teams, logs, clock, errors, command line, and the servers' mains.",
+        ["runtime", "every server"],
+    ),
+    "images": (
+        ["the demo model", "the boot images", "the relay"],
+        "images/ holds what boots: initramfs, UEFI image, the relay, the demo model and its recipe.",
+        ["images", "demo model"],
+    ),
+    "tests": (
+        ["the tests", "the fuzz targets", "the benchmarks"],
+        "tests/ holds everything that holds the promises: unit, golden, end to end, fault, fuzz and bench.",
+        ["tests", "promises"],
+    ),
 }
 FOLDER_ASKED = wordings(
     """What is in the folder {f}?
@@ -449,14 +694,60 @@ FOLDER_GOAL_ASKED = wordings(
 )
 
 ENDPOINTS = {
-    "/v1/chat/completions": (["chat over HTTP", "send chat messages", "get a chat completion", "send a conversation over the API"], "POST /v1/chat/completions takes messages and answers as OpenAI's API does, also as a stream.", ["/v1/chat/completions", "messages"]),
-    "/v1/completions": (["complete a plain prompt", "continue a text over HTTP", "send a raw prompt", "get a completion without a template"], "POST /v1/completions continues a plain prompt, a string or token ids.", ["/v1/completions", "prompt"]),
-    "/v1/models": (["list the models", "see the model's name over HTTP", "ask the API for its models"], "GET /v1/models lists the model, with its largest context as max_model_len.", ["/v1/models", "max_model_len"]),
-    "/health": (["check whether a node is healthy", "probe a node", "see whether a node works", "let a load balancer check a node"], "GET /health is green if a token passed through every server within the last 30 seconds; if not, asking starts one.", ["/health", "30 seconds"]),
-    "/metrics": (["get metrics", "feed Prometheus", "read the counters over HTTP", "scrape a node"], "GET /metrics serves the counters as Prometheus text.", ["/metrics", "prometheus"]),
-    "/tokenize": (["tokenize over HTTP", "get token ids from the API", "count tokens over HTTP"], "POST /tokenize turns content into tokens. It adds no BOS.", ["/tokenize", "tokens"]),
-    "/detokenize": (["turn tokens into text over HTTP", "detokenize with the API", "decode ids with the API"], "POST /detokenize turns tokens into content.", ["/detokenize", "content"]),
-    "/apply-template": (["see a rendered prompt over HTTP", "apply the chat template with the API", "get the prompt of some messages from the API"], "POST /apply-template turns messages into the prompt.", ["/apply-template", "prompt"]),
+    "/v1/chat/completions": (
+        ["chat over HTTP", "send chat messages", "get a chat completion", "send a conversation over the API"],
+        "POST /v1/chat/completions takes messages and answers as OpenAI's API does, also as a stream.",
+        ["/v1/chat/completions", "messages"],
+    ),
+    "/v1/completions": (
+        [
+            "complete a plain prompt",
+            "continue a text over HTTP",
+            "send a raw prompt",
+            "get a completion without a template",
+        ],
+        "POST /v1/completions continues a plain prompt, a string or token ids.",
+        ["/v1/completions", "prompt"],
+    ),
+    "/v1/models": (
+        ["list the models", "see the model's name over HTTP", "ask the API for its models"],
+        "GET /v1/models lists the model, with its largest context as max_model_len.",
+        ["/v1/models", "max_model_len"],
+    ),
+    "/health": (
+        [
+            "check whether a node is healthy",
+            "probe a node",
+            "see whether a node works",
+            "let a load balancer check a node",
+        ],
+        "GET /health is green if a token passed through every server within the last 30 seconds; if not, asking starts one.",
+        ["/health", "30 seconds"],
+    ),
+    "/metrics": (
+        ["get metrics", "feed Prometheus", "read the counters over HTTP", "scrape a node"],
+        "GET /metrics serves the counters as Prometheus text.",
+        ["/metrics", "prometheus"],
+    ),
+    "/tokenize": (
+        ["tokenize over HTTP", "get token ids from the API", "count tokens over HTTP"],
+        "POST /tokenize turns content into tokens. It adds no BOS.",
+        ["/tokenize", "tokens"],
+    ),
+    "/detokenize": (
+        ["turn tokens into text over HTTP", "detokenize with the API", "decode ids with the API"],
+        "POST /detokenize turns tokens into content.",
+        ["/detokenize", "content"],
+    ),
+    "/apply-template": (
+        [
+            "see a rendered prompt over HTTP",
+            "apply the chat template with the API",
+            "get the prompt of some messages from the API",
+        ],
+        "POST /apply-template turns messages into the prompt.",
+        ["/apply-template", "prompt"],
+    ),
 }
 ENDPOINT_ASKED = wordings(
     """What does {e} do?
@@ -486,16 +777,40 @@ ENDPOINT_GOAL_ASKED = wordings(
 )
 
 STATUSES = {
-    "400": (["a wrong request", "an unknown field", "a context that is too long"], "HTTP 400 means a wrong request: an unknown field, a wrong type, or a prompt that exceeds the context. `param` names the field.", ["400", "wrong request"]),
+    "400": (
+        ["a wrong request", "an unknown field", "a context that is too long"],
+        "HTTP 400 means a wrong request: an unknown field, a wrong type, or a prompt that exceeds the context. `param` names the field.",
+        ["400", "wrong request"],
+    ),
     "404": (["an unknown model", "an unknown path"], "HTTP 404 means an unknown path or model.", ["404", "unknown"]),
-    "405": (["a wrong method"], "HTTP 405 means a wrong method; the header Allow names the right ones.", ["405", "method"]),
-    "408": (["a request that is too slow"], "HTTP 408 means that the request came too slowly: a header within 10 s, a body that stalls for 30 s.", ["408", "too slowly"]),
+    "405": (
+        ["a wrong method"],
+        "HTTP 405 means a wrong method; the header Allow names the right ones.",
+        ["405", "method"],
+    ),
+    "408": (
+        ["a request that is too slow"],
+        "HTTP 408 means that the request came too slowly: a header within 10 s, a body that stalls for 30 s.",
+        ["408", "too slowly"],
+    ),
     "413": (["a body that is too large"], "HTTP 413 means that the body is over 16 MiB.", ["413", "16 mib"]),
     "415": (["a wrong content type"], "HTTP 415 means that the Content-Type is not JSON.", ["415", "json"]),
-    "429": (["a full queue", "too many requests"], "HTTP 429 means that the queue is full. Try again after the seconds of Retry-After.", ["429", "queue is full"]),
-    "431": (["headers that are too large"], "HTTP 431 means that the headers are over 64 KiB or 100 lines.", ["431", "64 kib"]),
+    "429": (
+        ["a full queue", "too many requests"],
+        "HTTP 429 means that the queue is full. Try again after the seconds of Retry-After.",
+        ["429", "queue is full"],
+    ),
+    "431": (
+        ["headers that are too large"],
+        "HTTP 431 means that the headers are over 64 KiB or 100 lines.",
+        ["431", "64 kib"],
+    ),
     "500": (["a bug of Penstock itself"], "HTTP 500 means a bug of Penstock itself, and nothing else.", ["500", "bug"]),
-    "503": (["a node that is not ready", "a node that still starts"], "HTTP 503 means that the node is not ready yet or out of memory for bodies. Try again after Retry-After.", ["503", "not ready"]),
+    "503": (
+        ["a node that is not ready", "a node that still starts"],
+        "HTTP 503 means that the node is not ready yet or out of memory for bodies. Try again after Retry-After.",
+        ["503", "not ready"],
+    ),
 }
 STATUS_ASKED = wordings(
     """What does HTTP {n} mean?

@@ -1,0 +1,56 @@
+"""Asks a running node over its Unix socket, with OpenAI's API and nothing but Python's library."""
+
+import http.client
+import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+SOCKET = "/run/penstock/penstock.sock"
+MAX_TOKENS = 300
+PLACES = 8  # requests a node runs at once by default
+TIMEOUT_SECONDS = 600
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def messages_of(sample):
+    messages = []
+    for question, answer in sample.history:
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return [*messages, {"role": "user", "content": sample.question}]
+
+
+def post(path, endpoint, body):
+    """The node's reply to a POST. Raises OSError, or RuntimeError with the node's own words."""
+    connection = UnixConnection(path)
+    try:
+        connection.request("POST", endpoint, json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        reply = json.loads(response.read())
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise RuntimeError(f"{endpoint}: status {response.status}: {reply}")
+    return reply
+
+
+def ask(path, sample, thinking):
+    """The content of the node's greedy reply, "" for one that was cut off."""
+    body = {"messages": messages_of(sample), "temperature": 0, "max_tokens": MAX_TOKENS, "thinking": thinking}
+    choice = post(path, "/v1/chat/completions", body)["choices"][0]
+    return choice["message"]["content"] or "" if choice["finish_reason"] == "stop" else ""
+
+
+def ask_all(path, samples, thinking):
+    """The replies in the samples' order. Raises OSError or RuntimeError for the first request that failed."""
+    with ThreadPoolExecutor(PLACES) as pool:
+        return list(pool.map(lambda sample: ask(path, sample, thinking), samples))
