@@ -50,17 +50,19 @@ static void compress(uint32_t state[8], const uint8_t block[64])
 		w[i] = w[i - 16] + s0 + w[i - 7] + s1;
 	}
 	memcpy(v, state, sizeof(v));
-	for (int i = 0; i < 64; i++) {
-		uint32_t s1 = rotate(v[4], 6) ^ rotate(v[4], 11) ^ rotate(v[4], 25);
-		uint32_t choose = (v[4] & v[5]) ^ (~v[4] & v[6]);
-		uint32_t t1 = v[7] + s1 + choose + round_constant[i] + w[i];
-		uint32_t s0 = rotate(v[0], 2) ^ rotate(v[0], 13) ^ rotate(v[0], 22);
-		uint32_t majority = (v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]);
+	/* The eight variables move one place each round: here the numbering moves, V(k) being the standard's k-th letter in round i. */
+#define V(k) v[((k)-i) & 7]
+	for (unsigned i = 0; i < 64; i++) {
+		uint32_t s1 = rotate(V(4), 6) ^ rotate(V(4), 11) ^ rotate(V(4), 25);
+		uint32_t choose = (V(4) & V(5)) ^ (~V(4) & V(6));
+		uint32_t t1 = V(7) + s1 + choose + round_constant[i] + w[i];
+		uint32_t s0 = rotate(V(0), 2) ^ rotate(V(0), 13) ^ rotate(V(0), 22);
+		uint32_t majority = (V(0) & V(1)) ^ (V(0) & V(2)) ^ (V(1) & V(2));
 
-		memmove(v + 1, v, 7 * sizeof(v[0]));
-		v[4] += t1;
-		v[0] = t1 + s0 + majority;
+		V(3) += t1;
+		V(7) = t1 + s0 + majority;
 	}
+#undef V
 	for (int i = 0; i < 8; i++)
 		state[i] += v[i];
 }

@@ -4,61 +4,68 @@
  */
 #include "model/store/json.h"
 
+#include "model/store/name_hash.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct check {
 	const char *file;
-	const yyjson_val **keys; /* scratch of the object being checked */
-	size_t keys_max;
+	yyjson_val **slot; /* scratch: an open hash of the keys of the object being checked */
+	size_t slots;      /* a power of two */
+	uint64_t seed;
 	struct err *e;
 };
 
-int store_json_compare(const void *a, const void *b)
+static bool same_key(yyjson_val *a, yyjson_val *b)
 {
-	const yyjson_val *x = *(const yyjson_val *const *)a;
-	const yyjson_val *y = *(const yyjson_val *const *)b;
-	size_t nx = yyjson_get_len((yyjson_val *)(uintptr_t)x);
-	size_t ny = yyjson_get_len((yyjson_val *)(uintptr_t)y);
+	return yyjson_get_len(a) == yyjson_get_len(b) &&
+	       !memcmp(yyjson_get_str(a), yyjson_get_str(b), yyjson_get_len(a));
+}
 
-	if (nx != ny)
-		return nx < ny ? -1 : 1;
-	return memcmp(yyjson_get_str((yyjson_val *)(uintptr_t)x),
-		      yyjson_get_str((yyjson_val *)(uintptr_t)y), nx);
+/* An empty table for n keys, reusing the scratch; the part in use is all that is cleared. */
+static int clear_slots(struct check *c, size_t n, size_t *used)
+{
+	for (*used = 8; *used < 2 * n; *used *= 2)
+		;
+	if (*used > c->slots) {
+		free(c->slot);
+		c->slots = *used;
+		c->slot = malloc(c->slots * sizeof(c->slot[0]));
+	}
+	if (!c->slot) {
+		c->slots = 0;
+		return err_exit(c->e, STATUS_MEMORY, -ENOMEM, "%s: no memory for %zu keys", c->file,
+				n);
+	}
+	memset(c->slot, 0, *used * sizeof(c->slot[0]));
+	return 0;
 }
 
 static int check_keys(struct check *c, yyjson_val *object)
 {
-	size_t n = yyjson_obj_size(object);
-	size_t index = 0;
+	size_t slots;
+	size_t index;
 	size_t max;
 	yyjson_val *key;
 	yyjson_val *value;
+	int rc = clear_slots(c, yyjson_obj_size(object), &slots);
 
-	if (n > c->keys_max) {
-		const yyjson_val **grown = realloc(c->keys, n * sizeof(c->keys[0]));
-
-		if (!grown)
-			return err_exit(c->e, STATUS_MEMORY, -ENOMEM, "%s: no memory for %zu keys",
-					c->file, n);
-		c->keys = grown;
-		c->keys_max = n;
-	}
+	if (rc)
+		return rc;
 	yyjson_obj_foreach(object, index, max, key, value)
 	{
-		c->keys[index] = key;
-	}
-	qsort(c->keys, n, sizeof(c->keys[0]), store_json_compare);
-	for (size_t i = 1; i < n; i++) {
-		yyjson_val *twice = (yyjson_val *)(uintptr_t)c->keys[i];
+		size_t i = name_hash(c->seed, yyjson_get_str(key), yyjson_get_len(key));
 		char name[204];
 
-		if (store_json_compare(&c->keys[i - 1], &c->keys[i]))
-			continue;
-		return err_exit(c->e, STATUS_MODEL, -EBADMSG, "%s: the key \"%s\" occurs twice",
-				c->file,
-				err_name(name, yyjson_get_str(twice), yyjson_get_len(twice)));
+		for (; c->slot[i & (slots - 1)]; i++)
+			if (same_key(c->slot[i & (slots - 1)], key))
+				return err_exit(
+					c->e, STATUS_MODEL, -EBADMSG,
+					"%s: the key \"%s\" occurs twice", c->file,
+					err_name(name, yyjson_get_str(key), yyjson_get_len(key)));
+		c->slot[i & (slots - 1)] = key;
 	}
 	return 0;
 }
@@ -99,7 +106,7 @@ static int check_value(struct check *c, yyjson_val *v, int depth)
 
 int store_json_read(yyjson_doc **doc, const char *file, const char *text, size_t len, struct err *e)
 {
-	struct check c = {.file = file, .e = e};
+	struct check c = {.file = file, .seed = name_hash_seed(), .e = e};
 	yyjson_read_err why = {0};
 	int rc;
 
@@ -115,7 +122,7 @@ int store_json_read(yyjson_doc **doc, const char *file, const char *text, size_t
 		rc = check_value(&c, yyjson_doc_get_root(*doc), 0);
 	else
 		rc = err_exit(e, STATUS_MODEL, -EBADMSG, "%s: not a JSON object", file);
-	free(c.keys);
+	free(c.slot);
 	if (rc) {
 		yyjson_doc_free(*doc);
 		*doc = NULL;

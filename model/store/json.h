@@ -26,7 +26,4 @@ MUST_CHECK int store_json_read(yyjson_doc **doc, const char *file, const char *t
  */
 bool store_json_u64(const yyjson_val *v, bool real_too, uint64_t *out);
 
-/* Orders strings by length, then bytes; for finding one that occurs twice. Works on arrays of yyjson_val *. */
-int store_json_compare(const void *a, const void *b);
-
 #endif

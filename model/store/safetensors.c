@@ -291,7 +291,12 @@ int safetensors_parse(struct safetensors *st, const char *file, uint32_t number,
 	rc = read_tensors(&r, st, root, number);
 	if (rc)
 		goto out;
-	qsort(st->tensor, st->count, sizeof(st->tensor[0]), compare_offsets);
+	for (size_t i = 1; i < st->count; i++) {
+		if (compare_offsets(&st->tensor[i - 1], &st->tensor[i]) <= 0)
+			continue; /* published headers are in this order already */
+		qsort(st->tensor, st->count, sizeof(st->tensor[0]), compare_offsets);
+		break;
+	}
 	rc = check_tiling(&r, st, SAFETENSORS_PREFIX + len, file_bytes);
 out:
 	if (rc)

@@ -16,9 +16,10 @@ static bool plain_name(const char *name, size_t len)
 	return !(name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')));
 }
 
-static int each_entry(yyjson_val *map, shard_entry *entry, void *context, struct err *e)
+int shard_index_each(void *index, shard_entry *entry, void *context, struct err *e)
 {
-	size_t index;
+	yyjson_val *map = yyjson_obj_get(yyjson_doc_get_root(index), "weight_map");
+	size_t i;
 	size_t max;
 	yyjson_val *key;
 	yyjson_val *value;
@@ -26,7 +27,7 @@ static int each_entry(yyjson_val *map, shard_entry *entry, void *context, struct
 	char file[204];
 	int rc;
 
-	yyjson_obj_foreach(map, index, max, key, value)
+	yyjson_obj_foreach(map, i, max, key, value)
 	{
 		const char *name = yyjson_get_str(key);
 		size_t len = yyjson_get_len(key);
@@ -48,31 +49,35 @@ static int each_entry(yyjson_val *map, shard_entry *entry, void *context, struct
 	return 0;
 }
 
-int shard_index_parse(const char *json, size_t len, shard_entry *entry, void *context,
-		      struct err *e)
+int shard_index_parse(void **index, const char *json, size_t len, struct err *e)
 {
-	yyjson_doc *doc;
-	yyjson_val *root;
+	yyjson_doc *doc = NULL;
 	yyjson_val *map;
 	yyjson_val *metadata;
 	int rc;
 
+	*index = NULL;
 	if (len > SHARD_INDEX_BYTES_MAX)
 		return err_exit(e, STATUS_MODEL, -EFBIG, "%s: larger than 64 MiB", file_name);
 	rc = store_json_read(&doc, file_name, json, len, e);
 	if (rc)
 		return rc;
-	root = yyjson_doc_get_root(doc);
-	map = yyjson_obj_get(root, "weight_map");
-	metadata = yyjson_obj_get(root, "metadata");
+	map = yyjson_obj_get(yyjson_doc_get_root(doc), "weight_map");
+	metadata = yyjson_obj_get(yyjson_doc_get_root(doc), "metadata");
 	if (!yyjson_is_obj(map) || !yyjson_obj_size(map))
 		rc = err_exit(e, STATUS_MODEL, -EBADMSG,
 			      "%s: \"weight_map\" is missing, empty or not an object", file_name);
 	else if (metadata && !yyjson_is_obj(metadata))
 		rc = err_exit(e, STATUS_MODEL, -EBADMSG, "%s: \"metadata\" is not an object",
 			      file_name);
+	if (rc)
+		yyjson_doc_free(doc);
 	else
-		rc = each_entry(map, entry, context, e);
-	yyjson_doc_free(doc);
+		*index = doc;
 	return rc;
+}
+
+void shard_index_free(void *index)
+{
+	yyjson_doc_free(index);
 }

@@ -3,6 +3,8 @@
  */
 #include "model/store/table.h"
 
+#include "model/store/name_hash.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -19,23 +21,6 @@ struct reader {
 	struct err *e;
 };
 
-static uint64_t hash_name(const char *name, size_t len)
-{
-	uint64_t h = 0x9e3779b97f4a7c15 ^ len;
-
-	while (len) {
-		uint64_t word = 0;
-		size_t n = len < 8 ? len : 8;
-
-		memcpy(&word, name, n);
-		h = (h ^ word) * 0xff51afd7ed558ccd;
-		h ^= h >> 32;
-		name += n;
-		len -= n;
-	}
-	return h;
-}
-
 static bool same_name(const struct safetensor *t, const char *name, size_t len)
 {
 	return t->name_len == len && !memcmp(t->name, name, len);
@@ -45,7 +30,7 @@ struct safetensor *tensor_find(const struct tensor_table *t, const char *name, s
 {
 	if (!t->slots)
 		return NULL;
-	for (size_t i = hash_name(name, len);; i++) {
+	for (size_t i = name_hash(t->seed, name, len);; i++) {
 		uint32_t n = t->slot[i & (t->slots - 1)];
 
 		if (!n)
@@ -59,6 +44,7 @@ static int build_hash(struct reader *r)
 {
 	struct tensor_table *t = r->t;
 
+	t->seed = name_hash_seed();
 	for (t->slots = 16; t->slots < 2 * t->count; t->slots *= 2)
 		;
 	t->slot = calloc(t->slots, sizeof(t->slot[0]));
@@ -67,7 +53,7 @@ static int build_hash(struct reader *r)
 				t->count);
 	for (size_t n = 0; n < t->count; n++) {
 		const struct safetensor *x = &t->tensor[n];
-		size_t i = hash_name(x->name, x->name_len);
+		size_t i = name_hash(t->seed, x->name, x->name_len);
 		char name[204];
 
 		for (; t->slot[i & (t->slots - 1)]; i++) {
@@ -205,6 +191,7 @@ static int read_shards(struct reader *r)
 static int read_indexed(struct reader *r, uint32_t file)
 {
 	const struct store_file *f = &r->f->file[file];
+	void *index = NULL;
 	char *json;
 	int rc;
 
@@ -216,12 +203,15 @@ static int read_indexed(struct reader *r, uint32_t file)
 				f->name, f->bytes);
 	rc = store_read(r->f, file, 0, json, f->bytes, r->bounce, r->bounce_bytes, r->e);
 	if (!rc)
-		rc = shard_index_parse(json, f->bytes, note_shard, r, r->e);
+		rc = shard_index_parse(&index, json, f->bytes, r->e);
+	free(json);
+	if (!rc)
+		rc = shard_index_each(index, note_shard, r, r->e);
 	if (!rc)
 		rc = read_shards(r);
 	if (!rc)
-		rc = shard_index_parse(json, f->bytes, check_entry, r, r->e);
-	free(json);
+		rc = shard_index_each(index, check_entry, r, r->e);
+	shard_index_free(index);
 	for (size_t i = 0; !rc && i < r->t->count; i++) {
 		const struct safetensor *t = &r->t->tensor[i];
 		char name[204];

@@ -16,6 +16,7 @@ struct tensor_table {
 	struct safetensor *tensor; /* by file, then by offset */
 	size_t count;
 	uint32_t *slot; /* open hash: number of a tensor + 1, or 0 */
+	uint64_t seed;  /* of the hash */
 	size_t slots;   /* a power of two */
 	void **docs;    /* hold the names */
 	size_t n_docs;
@@ -34,12 +35,17 @@ void tensor_table_free(struct tensor_table *t);
 struct safetensor *tensor_find(const struct tensor_table *t, const char *name, size_t len);
 
 /*
- * Parses model.safetensors.index.json and calls entry(context, tensor, file) for each pair of the weight map; an entry that returns non-zero ends it.
- * Names of files are plain (no slash, not "." or ".."), which is all that is checked of them. Hostile input; status 3.
+ * Parses model.safetensors.index.json: hostile input, status 3. The caller gives *index back by shard_index_free, which takes NULL too.
+ */
+MUST_CHECK int shard_index_parse(void **index, const char *json, size_t len, struct err *e);
+void shard_index_free(void *index);
+
+/*
+ * Calls entry(context, tensor, file) for each pair of the weight map; one that returns non-zero ends it. Names of files are plain (no slash, not "." or ".."),
+ * which is all that is checked of them.
  */
 typedef int shard_entry(void *context, const char *tensor, size_t tensor_len, const char *file,
 			size_t file_len);
-MUST_CHECK int shard_index_parse(const char *json, size_t len, shard_entry *entry, void *context,
-				 struct err *e);
+MUST_CHECK int shard_index_each(void *index, shard_entry *entry, void *context, struct err *e);
 
 #endif
