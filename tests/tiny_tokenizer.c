@@ -1,6 +1,6 @@
 /*
- * See tiny_tokenizer.h. Strings are built in a stream of memory; tokens are kept as bytes and spelt in the byte
- * alphabet of specification 7.2 when they are printed.
+ * See tiny_tokenizer.h. Strings are built in a stream of memory; tokens are kept as bytes and spelt
+ * in the byte alphabet of specification 7.2 when they are printed.
  */
 #include "tests/tiny_tokenizer.h"
 

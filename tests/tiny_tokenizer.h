@@ -1,7 +1,7 @@
 /*
- * A byte-level BPE tokenizer.json made on the spot, for tests that must not need a published one. Its patterns are
- * DeepSeek-V3's; its vocabulary is the 256 bytes (ids 0 to 255 in byte order), the merges that the test gives (ids 256
- * onwards, in their order) and V3's markers (ids from 1000 on).
+ * A byte-level BPE tokenizer.json made on the spot, for tests that must not need a published one.
+ * Its patterns are DeepSeek-V3's; its vocabulary is the 256 bytes (ids 0 to 255 in byte order), the
+ * merges that the test gives (ids 256 onwards, in their order) and V3's markers (ids from 1000 on).
  */
 #ifndef TESTS_TINY_TOKENIZER_H
 #define TESTS_TINY_TOKENIZER_H
@@ -37,7 +37,10 @@ char *tiny_tokenizer_json(const struct tiny_merge *merge, size_t n);
 /* The text with the first `from` replaced by `to`, malloc'ed; aborts if `from` does not occur. */
 char *tiny_replace(const char *text, const char *from, const char *to);
 
-/* Compiles and opens JSON; what it allocates stays until tiny_close. Returns tokenizer_compile's or _open's code. */
+/*
+ * Compiles and opens JSON; what it allocates stays until tiny_close. Returns tokenizer_compile's or
+ * _open's code.
+ */
 struct tiny {
 	struct tokenizer t;
 	void *blob, *scratch;

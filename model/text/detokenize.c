@@ -1,6 +1,7 @@
 /*
- * Ids to text as they arrive. A token may end inside a character, or be a lone continuation byte, so the bytes that
- * may still become a character wait for the next token. Used by the gateway for replies and by `tokenize --decode`.
+ * Ids to text as they arrive. A token may end inside a character, or be a lone continuation byte,
+ * so the bytes that may still become a character wait for the next token. Used by the gateway for
+ * replies and by `tokenize --decode`.
  */
 #include "model/text/tokenizer_blob.h"
 #include "model/text/utf8.h"
@@ -21,8 +22,9 @@ size_t detokenizer_push(struct detokenizer *d, const struct tokenizer *t, uint32
 	if (!bytes || len == 0 || (d->skip_special && tokenizer_is_special(t, id)))
 		return 0;
 	/*
-	 * The held bytes and the first of the token's are one sequence or none, so they are decided together: a seam
-	 * of the held bytes and as many of the token's as could complete them. The rest is the token's alone.
+	 * The held bytes and the first of the token's are one sequence or none, so they are decided
+	 * together: a seam of the held bytes and as many of the token's as could complete them. The
+	 * rest is the token's alone.
 	 */
 	memcpy(seam, d->held, held);
 	for (join = 0; held > 0 && join < len && join < 3 && (bytes[join] & 0xc0) == 0x80; join++)

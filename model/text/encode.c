@@ -1,8 +1,9 @@
 /*
- * Text to ids: added tokens, then the Splits one inside the other, then byte-pair merges of each piece (specification
- * 7.2). BPE applies the pair of lowest rank, leftmost among equals, until none applies. Short pieces, nearly all of
- * them, are scanned again for each merge; long ones keep the ranks under a tree of minima, 16 to a node, so that a
- * piece of n bytes costs n log n and 8.5 n bytes of scratch however it merges.
+ * Text to ids: added tokens, then the Splits one inside the other, then byte-pair merges of each
+ * piece (specification, section 7.2). BPE applies the pair of lowest rank, leftmost among equals,
+ * until none applies. Short pieces, nearly all of them, are scanned again for each merge; long ones
+ * keep the ranks under a tree of minima, 16 to a node, so that a piece of n bytes costs n log n and
+ * 8.5 n bytes of scratch however it merges.
  */
 #include "model/text/tokenizer_internal.h"
 #include "model/text/utf8.h"
@@ -12,14 +13,14 @@
 #include <string.h>
 
 enum {
-	SHORT_PIECE = 48, /* bytes; scanning loses to the tree from about 60 on */
+	SHORT_PIECE = 64, /* bytes; of random letters, the tree wins from about 90 on */
 	FANOUT_SHIFT = 4, /* of the tree: 16 ranks are one cache line */
 	LEVELS_MAX = 8,   /* 16^8 positions */
 };
 
 #define RANK_NONE UINT32_MAX
-#define TAIL                                                                                       \
-	0x80000000u /* in id[]: the last byte of a longer token, with the distance to its first */
+/* In id[]: the last byte of a longer token, with the distance to its first. */
+#define TAIL 0x80000000u
 
 struct encoder {
 	struct tokenizer *t;
@@ -91,8 +92,8 @@ struct piece {
 		id; /* [n] at a token's first byte: its id; at its last, if another: TAIL | distance */
 	uint32_t *
 		rank; /* [n] at a token's first byte: of its pair with the next one; else RANK_NONE */
-	uint32_t *low
-		[LEVELS_MAX]; /* [n >> 4 * (level + 1), rounded up] position of the lowest rank, leftmost */
+	/* [n >> 4 * (level + 1), rounded up] position of the lowest rank, leftmost */
+	uint32_t *low[LEVELS_MAX];
 	unsigned levels;
 };
 
@@ -217,8 +218,9 @@ static int encode_piece(struct encoder *en, const char *s, size_t len)
 }
 
 /*
- * Applies Split k and those behind it. Matches and gaps become pieces alike; an empty match divides, and one that
- * directly follows a match is passed over, as Oniguruma's iterator does. Recursion is bounded by the number of Splits.
+ * Applies Split k and those behind it. Matches and gaps become pieces alike; an empty match
+ * divides, and one that directly follows a match is passed over, as Oniguruma's iterator does.
+ * Recursion is bounded by the number of Splits.
  */
 static int encode_split(struct encoder *en, uint32_t k, const char *s, size_t len)
 {
@@ -252,7 +254,10 @@ static int encode_split(struct encoder *en, uint32_t k, const char *s, size_t le
 
 /* ---- added tokens ---- */
 
-/* First index in [low, high) of the sorted tokens whose byte at `depth` is at least b; all have more than depth bytes. */
+/*
+ * First index in [low, high) of the sorted tokens whose byte at `depth` is at least b; all have
+ * more than depth bytes.
+ */
 static uint32_t narrow(const struct tokenizer *t, unsigned group, uint32_t low, uint32_t high,
 		       size_t depth, unsigned b)
 {
@@ -289,7 +294,10 @@ static uint32_t longest_added(const struct tokenizer *t, unsigned group, const u
 	return found;
 }
 
-/* Group 0 first, over the whole text; what is between its matches goes to group 1, and then to the Splits. */
+/*
+ * Group 0 first, over the whole text; what is between its matches goes to group 1, and then to the
+ * Splits.
+ */
 static int encode_added(struct encoder *en, unsigned group, const char *s, size_t len)
 {
 	const uint8_t *u = (const uint8_t *)s;

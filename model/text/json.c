@@ -1,6 +1,7 @@
 /*
- * See json.h. Nesting is counted before yyjson sees the text, because what walks the values afterwards recurses;
- * keys are compared after it, when escapes are resolved. Large objects are sorted, so a hostile one costs n log n.
+ * See json.h. Nesting is counted before yyjson sees the text, because what walks the values
+ * afterwards recurses; keys are compared after it, when escapes are resolved. Large objects are
+ * sorted, so a hostile one costs n log n.
  */
 #include "model/text/json.h"
 #include "model/text/utf8.h"
@@ -135,7 +136,9 @@ int json_read(yyjson_doc **out, const char *text, size_t len, enum json_flags fl
 	rc = check_depth(text, len, e);
 	if (rc)
 		return rc;
-	/* yyjson takes a writable pointer but writes only with READ_INSITU, which is not asked for. */
+	/*
+	 * yyjson takes a writable pointer but writes only with READ_INSITU, which is not asked for.
+	 */
 	memcpy(&copy, &text, sizeof(copy));
 	doc = yyjson_read_opts(copy, len, flags & JSON_RAW_NUMBERS ? YYJSON_READ_NUMBER_AS_RAW : 0,
 			       alc, &bad);

@@ -1,6 +1,7 @@
 /*
- * See messages.h. Every key of every message is looked at: one that the template would ignore is refused, so that no
- * client believes something took effect that did not. Duplicate keys, surrogates and depth were json_read's.
+ * See messages.h. Every key of every message is looked at: one that the template would ignore is
+ * refused, so that no client believes something took effect that did not. Duplicate keys,
+ * surrogates and depth were json_read's.
  */
 #include "model/text/messages.h"
 #include "model/text/json.h"

@@ -1,7 +1,8 @@
 /*
- * The `messages` and `tools` of a request (api.md "Requests"), checked against what the model's template makes use of.
- * Strings are borrowed from the JSON document; what must be joined or listed is allocated by the caller's allocator
- * and lives as long as that. Used by the gateway and by `penstock template`.
+ * The `messages` and `tools` of a request (api.md "Requests"), checked against what the model's
+ * template makes use of. Strings are borrowed from the JSON document; what must be joined or listed
+ * is allocated by the caller's allocator and lives as long as that. Used by the gateway and by
+ * `penstock template`.
  */
 #ifndef MODEL_TEXT_MESSAGES_H
 #define MODEL_TEXT_MESSAGES_H
@@ -53,14 +54,17 @@ struct tools {
 };
 
 /*
- * Reads the array of messages. Returns 0, or -EINVAL with a text that begins with the place ("messages[2].content: ..."),
- * or -ENOMEM. array may be NULL (the key was absent), which is an error too. template_id is an enum template_id (template.h
- * includes this header).
+ * Reads the array of messages. Returns 0, or -EINVAL with a text that begins with the place
+ * ("messages[2].content: ..."), or -ENOMEM. array may be NULL (the key was absent), which is an
+ * error too. template_id is an enum template_id (template.h includes this header).
  */
 MUST_CHECK int messages_parse(yyjson_val *array, int template_id, const yyjson_alc *alc,
 			      struct messages *out, struct err *e);
 
-/* Reads the array of tools; NULL, null and [] are none. Errors as above ("tools[0].function.name: ..."). */
+/*
+ * Reads the array of tools; NULL, null and [] are none. Errors as above ("tools[0].function.name:
+ * ...").
+ */
 MUST_CHECK int tools_parse(yyjson_val *array, const yyjson_alc *alc, struct tools *out,
 			   struct err *e);
 

@@ -1,8 +1,9 @@
 /*
- * The checkpoint's regular expressions. The library runs them with Oniguruma (Ruby syntax); we run PCRE2 with UTF and
- * UCP, whose classes were compared over all code points (specification 7.2): the one difference is U+180E in \s.
- * PCRE2 takes all its memory from the tokenizer's scratch, at open or, for backtracking frames, by doubling up to
- * a limit; nothing is ever given back, which the doubling bounds to twice the limit.
+ * The checkpoint's regular expressions. The library runs them with Oniguruma (Ruby syntax); we run
+ * PCRE2 with UTF and UCP, whose classes were compared over all code points (specification 7.2): the
+ * one difference is U+180E in \s. PCRE2 takes all its memory from the tokenizer's scratch, at open
+ * or, for backtracking frames, by doubling up to a limit; nothing is ever given back, which the
+ * doubling bounds to twice the limit.
  */
 #include "model/text/tokenizer_internal.h"
 
@@ -94,7 +95,10 @@ static bool group_agrees(const char *s, size_t left)
 	return strchr(":=!>", s[2]) || (s[2] == '<' && (s[3] == '=' || s[3] == '!'));
 }
 
-/* Rewrites one pattern. Returns NULL, or what in it is not supported. PCRE2 itself finds what is malformed. */
+/*
+ * Rewrites one pattern. Returns NULL, or what in it is not supported. PCRE2 itself finds what is
+ * malformed.
+ */
 static const char *rewrite(struct writer *w, const char *s, size_t len)
 {
 	bool in_class = false;

@@ -1,7 +1,8 @@
 /*
- * The seven templates. Each renderer is the published Jinja text's state machine with its names kept (is_first, is_tool,
- * is_output_first, is_last_user), so that the two can be read side by side; where the official text is malformed
- * (V3 of December, R1's second tool round) the rules of V3-0324 are followed.
+ * The seven templates. Each renderer is the published Jinja text's state machine with its names
+ * kept (is_first, is_tool, is_output_first, is_last_user), so that the two can be read side by
+ * side; where the official text is malformed (V3 of December, R1's second tool round) the rules of
+ * V3-0324 are followed.
  */
 #include "model/text/template_internal.h"
 
@@ -233,7 +234,10 @@ static void render_0324(struct renderer *r)
 static void write_r1_assistant(struct renderer *r, const struct message *m)
 {
 	if (m->n_calls > 0) {
-		/* The official text never resets its flags: from the second round on it is malformed, and 0324's rules hold. */
+		/*
+		 * The official text never resets its flags: from the second round on it is
+		 * malformed, and 0324's rules hold.
+		 */
 		if (r->is_first) {
 			if (r->is_tool)
 				prompt_marker(r->p, MARKER_OUTPUTS_END);
@@ -310,7 +314,9 @@ static void write_v31_assistant(struct renderer *r, const struct message *m)
 	prompt_marker(r->p, MARKER_EOS);
 }
 
-/* Whether V3.1 (V3.2) prompts for a reply here; a series of outputs is never followed by a prompt. */
+/*
+ * Whether V3.1 (V3.2) prompts for a reply here; a series of outputs is never followed by a prompt.
+ */
 static bool v31_prompts(const struct renderer *r)
 {
 	if (!r->o->add_generation_prompt || r->is_tool)

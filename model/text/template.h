@@ -1,12 +1,13 @@
 /*
- * Chat templates: a conversation to a prompt, as the Jinja templates of DeepSeek's checkpoints do it, but in C
- * (specification 8, golden/text/README.md). A checkpoint's template is not run, it is recognised by its SHA-256.
- * A prompt is text and, beside it, the same text as a list of markers and runs between them, so that only what the
- * template itself printed can become a marker's token.
+ * Chat templates: a conversation to a prompt, as the Jinja templates of DeepSeek's checkpoints do
+ * it, but in C (specification 8, golden/text/README.md). A checkpoint's template is not run, it is
+ * recognised by its SHA-256. A prompt is text and, beside it, the same text as a list of markers
+ * and runs between them, so that only what the template itself printed can become a marker's token.
  *
  *	struct prompt p = {0};
  *	template_render(id, &messages, &options, &p, &e);           -ENOSPC: the sizes are in p
- *	p = (struct prompt){.text = ..., .text_cap = p.text_len, .segment = ..., .segment_cap = p.n_segments};
+ *	p = (struct prompt){.text = ..., .text_cap = p.text_len,
+ *			    .segment = ..., .segment_cap = p.n_segments};
  *	template_render(id, &messages, &options, &p, &e);
  *	n = prompt_encode(&p, &tokenizer, ids, cap, &e);
  */
@@ -36,17 +37,18 @@ enum template_id template_named(const char *name);
 enum template_id template_recognize(const char *text, size_t len);
 
 /*
- * The template of a checkpoint: chat_template.jinja if there is one (jinja not NULL), else `chat_template` in
- * tokenizer_config.json (config not NULL; also the entry "default" of a list). Allocates with malloc. Returns 0 and the
- * id, or -ENOENT with a text that says what is wrong and names --template.
+ * The template of a checkpoint: chat_template.jinja if there is one (jinja not NULL), else
+ * `chat_template` in tokenizer_config.json (config not NULL; also the entry "default" of a list).
+ * Allocates with malloc. Returns 0 and the id, or -ENOENT with a text that says what is wrong and
+ * names --template.
  */
 MUST_CHECK int template_of_checkpoint(const char *config, size_t config_len, const char *jinja,
 				      size_t jinja_len, enum template_id *id, struct err *e);
 
 /* What a template makes use of; what it does not know is refused by messages_parse. */
 bool template_knows_thinking(enum template_id id); /* the `thinking` switch, `prefix` and tools */
-bool template_knows_reasoning(
-	enum template_id id); /* reasoning in earlier replies, which it drops */
+/* Reasoning in earlier replies, which it drops. */
+bool template_knows_reasoning(enum template_id id);
 bool template_takes_null(enum template_id id, const struct message *m); /* null content here */
 
 struct template_options {
@@ -93,16 +95,18 @@ struct prompt {
 };
 
 /*
- * Renders into p (its caps are the caller's; text_len and n_segments count even past them). Returns 0; -ENOSPC
- * without a text if a cap is too small; -EINVAL for options the template has no form for.
+ * Renders into p (its caps are the caller's; text_len and n_segments count even past them). Returns
+ * 0; -ENOSPC without a text if a cap is too small; -EINVAL for options the template has no form
+ * for.
  */
 MUST_CHECK int template_render(enum template_id id, const struct messages *messages,
 			       const struct template_options *options, struct prompt *p,
 			       struct err *e);
 
 /*
- * A rendered prompt's ids: markers become their tokens, each run of text between two of them is one string encoded with
- * added tokens off. A marker that this tokenizer lacks is text. Returns as tokenizer_encode does.
+ * A rendered prompt's ids: markers become their tokens, each run of text between two of them is one
+ * string encoded with added tokens off. A marker that this tokenizer lacks is text. Returns as
+ * tokenizer_encode does.
  */
 MUST_CHECK ssize_t prompt_encode(const struct prompt *p, struct tokenizer *t, uint32_t *ids,
 				 size_t cap, struct err *e);

@@ -1,5 +1,6 @@
 /*
- * The pen of the templates: what template.c and tools.c write a prompt with. Not for use outside model/text.
+ * The pen of the templates: what template.c and tools.c write a prompt with. Not for use outside
+ * model/text.
  */
 #ifndef MODEL_TEXT_TEMPLATE_INTERNAL_H
 #define MODEL_TEXT_TEMPLATE_INTERNAL_H

@@ -1,7 +1,8 @@
 /*
- * Which template a checkpoint has, and what each knows. Templates are programs; running a stranger's is out of the
- * question, so the published ones are known by the SHA-256 of their text less trailing white space, in both spellings of
- * the line ends inside string literals that occur (golden/text/templates.json).
+ * Which template a checkpoint has, and what each knows. Templates are programs; running a
+ * stranger's is out of the question, so the published ones are known by the SHA-256 of their text
+ * less trailing white space, in both spellings of the line ends inside string literals that occur
+ * (golden/text/templates.json).
  */
 #include "model/text/json.h"
 #include "model/text/template.h"

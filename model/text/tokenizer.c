@@ -1,9 +1,11 @@
 /*
- * Opens a blob and answers what needs no encoding: the bytes of a token, the id of a text. The checks here are what
- * makes the encoder safe on a hostile blob: every offset inside, every id below n_ids, and every merge's length the
- * sum of its sides', so that the tokens of a piece always tile it exactly.
+ * Opens a blob and answers what needs no encoding: the bytes of a token, the id of a text. The
+ * checks here are what makes the encoder safe on a hostile blob: every offset inside, every id
+ * below n_ids, and every merge's length the sum of its sides', so that the tokens of a piece always
+ * tile it exactly.
  */
 #include "model/text/tokenizer_internal.h"
+#include "model/text/utf8.h"
 
 #include <errno.h>
 #include <string.h>
@@ -69,6 +71,8 @@ static int check_tokens(const struct tokenizer *t, struct err *e)
 	for (uint32_t i = 0; i < 256; i++) {
 		uint32_t id = b->byte_id[i];
 
+		if (id == TOKENIZER_NONE && !utf8_has_byte((uint8_t)i))
+			continue;
 		if (id >= t->n_ids || token_len(t, id) != 1 || t->text[t->token_off[id]] != i)
 			return bad(e, "the token of a byte");
 	}

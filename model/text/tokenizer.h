@@ -1,15 +1,16 @@
 /*
- * The tokenizer: text to token ids and back, exactly as the `tokenizers` library does it with a byte-level BPE
- * tokenizer.json (specification 7). Two halves. The loader parses the hostile JSON once and compiles it into a blob:
- * flat arrays without pointers, which travel inside the `index` object. The gateway and the commands open a blob
- * read-only; opening checks it as if it were hostile too, and nothing allocates afterwards.
+ * The tokenizer: text to token ids and back, exactly as the `tokenizers` library does it with a
+ * byte-level BPE tokenizer.json (specification 7). Two halves. The loader parses the hostile JSON
+ * once and compiles it into a blob: flat arrays without pointers, which travel inside the `index`
+ * object. The gateway and the commands open a blob read-only; opening checks it as if it were
+ * hostile too, and nothing allocates afterwards.
  *
  *	need = tokenizer_scratch_bytes(longest);
  *	tokenizer_open(&t, blob, bytes, scratch, need, &e);
  *	n = tokenizer_encode(&t, text, len, ENCODE_MARKERS, ids, cap, &e);
  *
- * One struct tokenizer serves one thread: encoding uses its scratch memory. What only reads (find, token_bytes, the
- * detokenizer) may be called from anywhere.
+ * One struct tokenizer serves one thread: encoding uses its scratch memory. What only reads (find,
+ * token_bytes, the detokenizer) may be called from anywhere.
  */
 #ifndef MODEL_TEXT_TOKENIZER_H
 #define MODEL_TEXT_TOKENIZER_H
@@ -59,22 +60,27 @@ struct tokenizer {
 };
 
 /*
- * Compiles tokenizer.json (len bytes, from a checkpoint) into `out`. Refused with a text that names the reason:
- * a model that is not BPE, pre-tokenizers other than Split, Digits and ByteLevel as published for this family,
- * normalizers, byte fallback, a byte without a token, a token with two ids or an id with two tokens, an id that is not below
- * vocab_size (config.json's), merges of unknown tokens. Uses malloc and frees everything.
- * Returns 0 and the blob's size in *used; -ENOSPC if cap is too small (then *used is what it takes: out may be NULL
- * to ask); else -EBADMSG or -ENOTSUP, status 3, or -ENOMEM.
+ * Compiles tokenizer.json (len bytes, from a checkpoint) into `out`. Refused with a text that names
+ * the reason: a model that is not BPE, pre-tokenizers other than Split, Digits and ByteLevel as
+ * published for this family, normalizers, byte fallback, a byte of UTF-8 without a token, a token
+ * with two ids or an id with two tokens, an id that is not below vocab_size (config.json's), merges
+ * of unknown tokens. Uses malloc and frees everything. Returns 0 and the blob's size in *used;
+ * -ENOSPC if cap is too small (then *used is what it takes: out may be NULL to ask); else -EBADMSG
+ * or -ENOTSUP, status 3, or -ENOMEM.
  */
 MUST_CHECK int tokenizer_compile(const char *json, size_t len, uint32_t vocab_size, void *out,
 				 size_t cap, size_t *used, struct err *e);
 
-/* Scratch memory for texts whose longest unsplit piece has longest_piece bytes (at most the text's own length). */
+/*
+ * Scratch memory for texts whose longest unsplit piece has longest_piece bytes (at most the text's
+ * own length).
+ */
 size_t tokenizer_scratch_bytes(size_t longest_piece);
 
 /*
- * Opens a blob, which must stay mapped and be aligned to 8 bytes, as must scratch. Returns 0, -EBADMSG if an offset,
- * a size or an id in it is wrong or a pattern does not compile, -ENOMEM if scratch_len is too small.
+ * Opens a blob, which must stay mapped and be aligned to 8 bytes, as must scratch. Returns 0,
+ * -EBADMSG if an offset, a size or an id in it is wrong or a pattern does not compile, -ENOMEM if
+ * scratch_len is too small.
  */
 MUST_CHECK int tokenizer_open(struct tokenizer *t, const void *blob, size_t len, void *scratch,
 			      size_t scratch_len, struct err *e);
@@ -86,31 +92,41 @@ enum encode_flags {
 };
 
 /*
- * Encodes len bytes of text. Adds no BOS. Stores at most cap ids and returns how many the text has, which may be more
- * than cap. -EILSEQ if the text is not UTF-8, -E2BIG if a piece is longer than the scratch memory allows, -ELOOP if
- * a pattern of the checkpoint needs too many steps or too much memory (the text names it).
+ * Encodes len bytes of text. Adds no BOS. Stores at most cap ids and returns how many the text has,
+ * which may be more than cap. -EILSEQ if the text is not UTF-8, -E2BIG if a piece is longer than
+ * the scratch memory allows, -ELOOP if a pattern of the checkpoint needs too many steps or too much
+ * memory (the text names it).
  */
 MUST_CHECK ssize_t tokenizer_encode(struct tokenizer *t, const char *text, size_t len,
 				    enum encode_flags flags, uint32_t *ids, size_t cap,
 				    struct err *e);
 
-/* The id of the token whose text is exactly these bytes: added tokens first (fast), then the vocabulary (a scan). */
+/*
+ * The id of the token whose text is exactly these bytes: added tokens first (fast), then the
+ * vocabulary (a scan).
+ */
 uint32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len);
 
 /* The same among the added tokens alone: what the text may be a marker of. */
 uint32_t tokenizer_find_added(const struct tokenizer *t, const char *text, size_t len);
 
-/* The bytes that an id decodes to, borrowed from the blob; NULL and *len 0 for an id without a token. */
+/*
+ * The bytes that an id decodes to, borrowed from the blob; NULL and *len 0 for an id without a
+ * token.
+ */
 const uint8_t *tokenizer_token_bytes(const struct tokenizer *t, uint32_t id, size_t *len);
 
-/* Whether the id has a token; whether that is an added token marked special, which skip_special drops. */
+/*
+ * Whether the id has a token; whether that is an added token marked special, which skip_special
+ * drops.
+ */
 bool tokenizer_has(const struct tokenizer *t, uint32_t id);
 bool tokenizer_is_special(const struct tokenizer *t, uint32_t id);
 
 /*
- * Streaming decode. Text is held back while its last bytes may still become a character, so every piece is whole
- * UTF-8 and the pieces join to the decode of all ids (golden/text/README.md). The state is what a fresh detokenizer
- * has after the same ids.
+ * Streaming decode. Text is held back while its last bytes may still become a character, so every
+ * piece is whole UTF-8 and the pieces join to the decode of all ids (golden/text/README.md). The
+ * state is what a fresh detokenizer has after the same ids.
  */
 struct detokenizer {
 	uint8_t held[3];
@@ -121,10 +137,15 @@ struct detokenizer {
 /* Bytes that one push can write at most. */
 size_t detokenizer_piece_max(const struct tokenizer *t);
 
-/* Appends one id; writes what is decided by now to out (detokenizer_piece_max bytes). Returns its length. */
+/*
+ * Appends one id; writes what is decided by now to out (detokenizer_piece_max bytes). Returns its
+ * length.
+ */
 size_t detokenizer_push(struct detokenizer *d, const struct tokenizer *t, uint32_t id, char *out);
 
-/* The end of the stream: one U+FFFD for what is still held, to out (3 bytes). Returns its length. */
+/*
+ * The end of the stream: one U+FFFD for what is still held, to out (3 bytes). Returns its length.
+ */
 size_t detokenizer_finish(struct detokenizer *d, char *out);
 
 #endif

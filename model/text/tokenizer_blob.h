@@ -1,6 +1,7 @@
 /*
- * The layout of a compiled tokenizer: written by tokenizer_compile.c, checked and read by tokenizer.c and encode.c,
- * known to nobody else. All offsets are bytes from the blob's start; all arrays are aligned to their elements.
+ * The layout of a compiled tokenizer: written by tokenizer_compile.c, checked and read by
+ * tokenizer.c and encode.c, known to nobody else. All offsets are bytes from the blob's start; all
+ * arrays are aligned to their elements.
  */
 #ifndef MODEL_TEXT_TOKENIZER_BLOB_H
 #define MODEL_TEXT_TOKENIZER_BLOB_H
@@ -21,7 +22,10 @@ struct tokenizer_span {
 	uint32_t off, count;
 };
 
-/* One slot of the merge table: left and right become merged, the lowest rank first. Empty: left is TOKENIZER_NONE. */
+/*
+ * One slot of the merge table: left and right become merged, the lowest rank first. Empty: left is
+ * TOKENIZER_NONE.
+ */
 struct tokenizer_merge {
 	uint32_t left, right, rank, merged;
 };
@@ -40,16 +44,22 @@ struct tokenizer_blob {
 	uint32_t token_max;
 	struct tokenizer_span token_off; /* uint32_t [n_ids + 1], into text */
 	struct tokenizer_span flags;     /* uint8_t [n_ids] */
-	struct tokenizer_span
-		text; /* uint8_t: decoded tokens in order of id, then the texts of added tokens and patterns */
-	struct tokenizer_span
-		merges; /* struct tokenizer_merge, a power of two of them, at most half of them used */
-	struct tokenizer_span added
-		[2]; /* struct tokenizer_added by text; [0] normalized false, matched first; [1] true */
+	/*
+	 * uint8_t: the decoded tokens in order of id, then the texts of added tokens and patterns
+	 */
+	struct tokenizer_span text;
+	/* struct tokenizer_merge: a power of two of slots, at most half of them used */
+	struct tokenizer_span merges;
+	/* struct tokenizer_added, sorted by text; [0] normalized false, matched first; [1] true */
+	struct tokenizer_span added[2];
 	struct tokenizer_span split[TOKENIZER_SPLITS_MAX]; /* patterns, into text */
 	uint32_t n_splits;
 	uint32_t zero;
-	uint32_t byte_id[256]; /* where BPE starts */
+	/*
+	 * Where BPE starts. TOKENIZER_NONE is allowed for bytes that UTF-8 never has: V2's
+	 * vocabulary lacks them.
+	 */
+	uint32_t byte_id[256];
 };
 
 _Static_assert(sizeof(struct tokenizer_blob) % 8 == 0,

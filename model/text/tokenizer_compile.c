@@ -1,15 +1,15 @@
 /*
- * tokenizer.json to a blob (tokenizer_blob.h). The file comes from a checkpoint: each part is checked before its
- * parts are, and whatever the library would do differently from our encoder is refused by name rather than ignored.
- * Called by the loader and by the commands that read a checkpoint themselves; both allocate freely here and exit soon.
+ * tokenizer.json to a blob (tokenizer_blob.h): vocabulary, added tokens and merges become flat
+ * arrays. The file comes from a checkpoint; tokenizer_source.c has checked its form, here ids and
+ * texts are checked against each other. Called by the loader and by the commands that read a
+ * checkpoint themselves; both allocate freely here and exit soon.
  */
 #include "model/text/json.h"
 #include "model/text/tokenizer_blob.h"
+#include "model/text/tokenizer_source.h"
 #include "model/text/utf8.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,11 +22,7 @@ struct token {
 
 struct compiler {
 	struct err *e;
-	yyjson_val *vocab, *merges, *added; /* parts of the document */
-	yyjson_val *split[TOKENIZER_SPLITS_MAX];
-	const char *split_literal
-		[TOKENIZER_SPLITS_MAX]; /* a pattern that stands for another pre-tokenizer */
-	uint32_t n_splits;
+	struct tokenizer_source source;
 	uint32_t vocab_size; /* config.json's */
 	uint32_t n_ids;      /* highest id + 1 */
 	struct token *token; /* [n_ids] */
@@ -38,26 +34,10 @@ struct compiler {
 	uint32_t n_added[2];
 };
 
-static int refuse(struct compiler *c, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static int refuse(struct compiler *c, const char *format, ...)
-{
-	char text[400];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	return err_exit(c->e, STATUS_MODEL, -EBADMSG, "tokenizer.json: %s", text);
-}
-
-static int no_memory(struct compiler *c)
-{
-	return err_exit(c->e, STATUS_MEMORY, -ENOMEM, "tokenizer.json: no memory to compile it");
-}
-
-/* The byte alphabet of specification 7.2: printable bytes stand for themselves, the others for U+0100 onwards. */
+/*
+ * The byte alphabet of specification 7.2: printable bytes stand for themselves, the others for
+ * U+0100 onwards.
+ */
 static void make_alphabet(struct compiler *c)
 {
 	int16_t next = 0x100;
@@ -72,8 +52,8 @@ static void make_alphabet(struct compiler *c)
 }
 
 /*
- * What a token's text decodes to: the bytes of its characters, or the text itself if a character is outside the
- * alphabet. out may be NULL. Returns the length; *in_alphabet says which.
+ * What a token's text decodes to: the bytes of its characters, or the text itself if a character is
+ * outside the alphabet. out may be NULL. Returns the length; *in_alphabet says which.
  */
 static size_t decode_token(const struct compiler *c, const char *text, size_t len, uint8_t *out,
 			   bool *in_alphabet)
@@ -138,163 +118,17 @@ static int read_id(struct compiler *c, yyjson_val *v, const char *text, size_t l
 	uint64_t n = yyjson_get_uint(v);
 
 	if (!yyjson_is_uint(v))
-		return refuse(c, "the id of token \"%s\" is not an integer from 0",
-			      err_name(name, text, len));
+		return source_refuse(c->e, "the id of token \"%s\" is not an integer from 0",
+				     err_name(name, text, len));
 	if (n >= c->vocab_size)
-		return refuse(c, "token \"%s\" has id %llu, but config.json has vocab_size %u",
-			      err_name(name, text, len), (unsigned long long)n, c->vocab_size);
+		return source_refuse(
+			c->e, "token \"%s\" has id %llu, but config.json has vocab_size %u",
+			err_name(name, text, len), (unsigned long long)n, c->vocab_size);
 	if (n >= TOKENIZER_IDS_MAX)
-		return refuse(c, "token \"%s\" has id %llu; ids from %d on are not supported",
-			      err_name(name, text, len), (unsigned long long)n, TOKENIZER_IDS_MAX);
+		return source_refuse(
+			c->e, "token \"%s\" has id %llu; ids from %d on are not supported",
+			err_name(name, text, len), (unsigned long long)n, TOKENIZER_IDS_MAX);
 	*id = (uint32_t)n;
-	return 0;
-}
-
-/* ---- the parts that must be as published ---- */
-
-/* Requires that `key` of `object` is absent, null, or what `neutral` accepts. */
-static int require(struct compiler *c, yyjson_val *object, const char *part, const char *key,
-		   bool neutral)
-{
-	return !json_get(object, key) || neutral
-		       ? 0
-		       : refuse(c, "%s with this \"%s\" is not supported", part, key);
-}
-
-static int check_model(struct compiler *c, yyjson_val *model)
-{
-	yyjson_val *v, *type = json_get(model, "type");
-	char name[204];
-	int rc;
-
-	if (!yyjson_is_obj(model))
-		return refuse(c, "there is no \"model\" object");
-	if (!json_is(type, "BPE"))
-		return refuse(c, "model type \"%s\" is not supported, only BPE",
-			      err_name(name, yyjson_is_str(type) ? yyjson_get_str(type) : "none",
-				       yyjson_is_str(type) ? yyjson_get_len(type) : 4));
-	if ((rc = require(c, model, "model", "dropout", false)) ||
-	    (rc = require(c, model, "model", "unk_token", false)) ||
-	    (rc = require(c, model, "model", "continuing_subword_prefix",
-			  json_is(json_get(model, "continuing_subword_prefix"), ""))) ||
-	    (rc = require(c, model, "model", "end_of_word_suffix",
-			  json_is(json_get(model, "end_of_word_suffix"), ""))) ||
-	    (rc = require(c, model, "model", "byte_fallback",
-			  yyjson_is_false(json_get(model, "byte_fallback")))) ||
-	    (rc = require(c, model, "model", "fuse_unk",
-			  yyjson_is_bool(json_get(model, "fuse_unk")))) ||
-	    (rc = require(c, model, "model", "ignore_merges",
-			  yyjson_is_false(json_get(model, "ignore_merges")))))
-		return rc;
-	v = json_get(model, "vocab");
-	if (!yyjson_is_obj(v))
-		return refuse(c, "model has no \"vocab\" object");
-	c->vocab = v;
-	v = json_get(model, "merges");
-	if (!yyjson_is_arr(v))
-		return refuse(c, "model has no \"merges\" array");
-	c->merges = v;
-	return 0;
-}
-
-static int check_split(struct compiler *c, yyjson_val *split)
-{
-	yyjson_val *pattern = json_get(json_get(split, "pattern"), "Regex");
-
-	if (!json_is(json_get(split, "behavior"), "Isolated"))
-		return refuse(c, "Split with a behavior other than Isolated is not supported");
-	if (!yyjson_is_false(json_get(split, "invert")))
-		return refuse(c, "Split without \"invert\": false is not supported");
-	if (!yyjson_is_str(pattern))
-		return refuse(c, "Split without a Regex pattern is not supported");
-	if (yyjson_get_len(pattern) > TOKENIZER_PATTERN_MAX)
-		return refuse(c, "the pattern of Split %u is longer than %d bytes", c->n_splits + 1,
-			      TOKENIZER_PATTERN_MAX);
-	c->split[c->n_splits++] = pattern;
-	return 0;
-}
-
-/* Digits (in V2's file) is a Split by a fixed pattern. */
-static int check_digits(struct compiler *c, yyjson_val *digits)
-{
-	yyjson_val *each = json_get(digits, "individual_digits");
-
-	if (each && !yyjson_is_bool(each))
-		return refuse(c, "Digits: individual_digits is not a boolean");
-	c->split_literal[c->n_splits++] = yyjson_is_true(each) ? "\\p{N}" : "\\p{N}+";
-	return 0;
-}
-
-static int check_byte_level(struct compiler *c, yyjson_val *v)
-{
-	if (!yyjson_is_false(json_get(v, "add_prefix_space")))
-		return refuse(c, "ByteLevel without \"add_prefix_space\": false is not supported");
-	if (!yyjson_is_false(json_get(v, "use_regex")))
-		return refuse(c, "ByteLevel without \"use_regex\": false is not supported");
-	return 0;
-}
-
-static int check_pre_tokenizer(struct compiler *c, yyjson_val *pre)
-{
-	yyjson_val *list = json_get(pre, "pretokenizers"), *v = NULL;
-	yyjson_arr_iter it;
-	char name[204];
-	int rc = 0;
-
-	if (json_is(json_get(pre, "type"), "ByteLevel"))
-		return check_byte_level(c, pre);
-	if (!json_is(json_get(pre, "type"), "Sequence") || !yyjson_is_arr(list))
-		return refuse(c, "a pre_tokenizer other than a Sequence of Split and ByteLevel "
-				 "(or ByteLevel alone) is not supported");
-	it = yyjson_arr_iter_with(list);
-	while (!rc && yyjson_arr_iter_has_next(&it)) {
-		yyjson_val *type;
-
-		v = yyjson_arr_iter_next(&it);
-		type = json_get(v, "type");
-		if (json_is(type, "ByteLevel") && !yyjson_arr_iter_has_next(&it))
-			return check_byte_level(c, v);
-		if (c->n_splits == TOKENIZER_SPLITS_MAX)
-			return refuse(c, "more than %d pre-tokenizers in a row are not supported",
-				      TOKENIZER_SPLITS_MAX);
-		if (json_is(type, "Split"))
-			rc = check_split(c, v);
-		else if (json_is(type, "Digits"))
-			rc = check_digits(c, v);
-		else
-			return refuse(c, "pre_tokenizer \"%s\" is not supported in this place",
-				      err_name(name,
-					       yyjson_is_str(type) ? yyjson_get_str(type) : "",
-					       yyjson_is_str(type) ? yyjson_get_len(type) : 0));
-	}
-	return rc ? rc : refuse(c, "the pre_tokenizer does not end with ByteLevel: not byte-level");
-}
-
-static int check_document(struct compiler *c, yyjson_val *root)
-{
-	yyjson_val *v;
-	int rc;
-
-	if (!yyjson_is_obj(root))
-		return refuse(c, "it is not a JSON object");
-	v = json_get(root, "normalizer");
-	if (v && !(json_is(json_get(v, "type"), "Sequence") &&
-		   yyjson_is_arr(json_get(v, "normalizers")) &&
-		   yyjson_arr_size(json_get(v, "normalizers")) == 0))
-		return refuse(c, "a normalizer other than an empty Sequence is not supported");
-	if ((rc = require(c, root, "a file", "truncation", false)) ||
-	    (rc = require(c, root, "a file", "padding", false)) ||
-	    (rc = check_model(c, json_get(root, "model"))) ||
-	    (rc = check_pre_tokenizer(c, json_get(root, "pre_tokenizer"))))
-		return rc;
-	if (!json_is(json_get(json_get(root, "decoder"), "type"), "ByteLevel"))
-		return refuse(c, "a decoder other than ByteLevel is not supported");
-	v = json_get(root, "post_processor");
-	if (v && !json_is(json_get(v, "type"), "ByteLevel"))
-		return refuse(c, "a post_processor other than ByteLevel is not supported");
-	c->added = json_get(root, "added_tokens");
-	if (c->added && !yyjson_is_arr(c->added))
-		return refuse(c, "\"added_tokens\" is not an array");
 	return 0;
 }
 
@@ -302,8 +136,8 @@ static int check_document(struct compiler *c, yyjson_val *root)
 
 static int count_ids(struct compiler *c)
 {
-	yyjson_obj_iter vocab = yyjson_obj_iter_with(c->vocab);
-	yyjson_arr_iter added = yyjson_arr_iter_with(c->added);
+	yyjson_obj_iter vocab = yyjson_obj_iter_with(c->source.vocab);
+	yyjson_arr_iter added = yyjson_arr_iter_with(c->source.added);
 	yyjson_val *key, *v;
 	uint32_t id;
 	int rc;
@@ -315,47 +149,48 @@ static int count_ids(struct compiler *c)
 			return rc;
 		c->n_ids = id >= c->n_ids ? id + 1 : c->n_ids;
 	}
-	while (c->added && (v = yyjson_arr_iter_next(&added)) != NULL) {
+	while (c->source.added && (v = yyjson_arr_iter_next(&added)) != NULL) {
 		yyjson_val *text = json_get(v, "content");
 
 		if (!yyjson_is_str(text) || yyjson_get_len(text) == 0)
-			return refuse(c, "an added token has no content");
+			return source_refuse(c->e, "an added token has no content");
 		rc = read_id(c, json_get(v, "id"), yyjson_get_str(text), yyjson_get_len(text), &id);
 		if (rc)
 			return rc;
 		c->n_ids = id >= c->n_ids ? id + 1 : c->n_ids;
 	}
-	return c->n_ids ? 0 : refuse(c, "the vocabulary is empty");
+	return c->n_ids ? 0 : source_refuse(c->e, "the vocabulary is empty");
 }
 
 static int two_tokens(struct compiler *c, uint32_t id, const char *text, size_t len)
 {
 	char one[204], two[204];
 
-	return refuse(c, "id %u belongs to two tokens, \"%.60s\" and \"%.60s\"", id,
-		      err_name(one, c->token[id].text, c->token[id].len), err_name(two, text, len));
+	return source_refuse(c->e, "id %u belongs to two tokens, \"%.60s\" and \"%.60s\"", id,
+			     err_name(one, c->token[id].text, c->token[id].len),
+			     err_name(two, text, len));
 }
 
 static int read_vocab(struct compiler *c)
 {
-	yyjson_obj_iter it = yyjson_obj_iter_with(c->vocab);
+	yyjson_obj_iter it = yyjson_obj_iter_with(c->source.vocab);
 	size_t slots = 64;
 	yyjson_val *key;
 
-	while (slots < 2 * yyjson_obj_size(c->vocab))
+	while (slots < 2 * yyjson_obj_size(c->source.vocab))
 		slots *= 2;
 	c->by_text_mask = slots - 1;
 	c->token = calloc(c->n_ids, sizeof(*c->token));
 	c->by_text = calloc(slots, sizeof(*c->by_text));
 	if (!c->token || !c->by_text)
-		return no_memory(c);
+		return source_no_memory(c->e);
 	while ((key = yyjson_obj_iter_next(&it)) != NULL) {
 		const char *text = yyjson_get_str(key);
 		size_t len = yyjson_get_len(key);
 		uint32_t id = (uint32_t)yyjson_get_uint(yyjson_obj_iter_get_val(key));
 
 		if (len == 0)
-			return refuse(c, "the vocabulary has an empty token, id %u", id);
+			return source_refuse(c->e, "the vocabulary has an empty token, id %u", id);
 		if (c->token[id].flags)
 			return two_tokens(c, id, text, len);
 		c->token[id] = (struct token){text, len, TOKEN_PRESENT, false};
@@ -370,8 +205,8 @@ static int added_flag(struct compiler *c, yyjson_val *v, const char *key, bool *
 	yyjson_val *flag = json_get(v, key);
 
 	if (flag && !yyjson_is_bool(flag))
-		return refuse(c, "added token %llu: \"%s\" is not a boolean",
-			      (unsigned long long)yyjson_get_uint(json_get(v, "id")), key);
+		return source_refuse(c->e, "added token %llu: \"%s\" is not a boolean",
+				     (unsigned long long)yyjson_get_uint(json_get(v, "id")), key);
 	*out = yyjson_is_true(flag);
 	return 0;
 }
@@ -393,14 +228,14 @@ static int read_added_token(struct compiler *c, yyjson_val *v)
 		if (rc)
 			return rc;
 		if (flag)
-			return refuse(c, "added token %u with \"%s\" is not supported", id,
-				      unsupported[i]);
+			return source_refuse(c->e, "added token %u with \"%s\" is not supported",
+					     id, unsupported[i]);
 	}
 	if (other != TOKENIZER_NONE && other != id) {
 		char name[204];
 
-		return refuse(c, "token \"%s\" has two ids, %u and %u", err_name(name, text, len),
-			      other, id);
+		return source_refuse(c->e, "token \"%s\" has two ids, %u and %u",
+				     err_name(name, text, len), other, id);
 	}
 	if (t->flags & TOKEN_ADDED || (t->flags && other != id))
 		return two_tokens(c, id, text, len);
@@ -417,11 +252,11 @@ static int read_added_token(struct compiler *c, yyjson_val *v)
 
 static int read_added(struct compiler *c)
 {
-	yyjson_arr_iter it = yyjson_arr_iter_with(c->added);
+	yyjson_arr_iter it = yyjson_arr_iter_with(c->source.added);
 	yyjson_val *v;
 	int rc = 0;
 
-	while (!rc && c->added && (v = yyjson_arr_iter_next(&it)) != NULL)
+	while (!rc && c->source.added && (v = yyjson_arr_iter_next(&it)) != NULL)
 		rc = read_added_token(c, v);
 	return rc;
 }
@@ -453,12 +288,12 @@ static int merge_sides(struct compiler *c, yyjson_val *v, uint32_t i, const char
 			return 0;
 		}
 	}
-	return refuse(c, "merge %u is neither \"a b\" nor [\"a\", \"b\"]", i);
+	return source_refuse(c->e, "merge %u is neither \"a b\" nor [\"a\", \"b\"]", i);
 }
 
 /*
- * Adds merge i to the table. A merge of tokens outside the byte alphabet can never apply, since BPE starts from
- * bytes; it is left out. Of two merges of one pair the later counts, as in the library.
+ * Adds merge i to the table. A merge of tokens outside the byte alphabet can never apply, since BPE
+ * starts from bytes; it is left out. Of two merges of one pair the later counts, as in the library.
  */
 static int add_merge(struct compiler *c, yyjson_val *v, uint32_t rank,
 		     struct tokenizer_merge *table, uint32_t mask, char *joined, size_t joined_cap)
@@ -475,17 +310,19 @@ static int add_merge(struct compiler *c, yyjson_val *v, uint32_t rank,
 	for (size_t k = 0; k < 2; k++) {
 		id[k] = vocab_find(c, side[k], len[k]);
 		if (id[k] == TOKENIZER_NONE)
-			return refuse(c, "merge %u has \"%s\", which is not in the vocabulary",
-				      rank, err_name(name, side[k], len[k]));
+			return source_refuse(c->e,
+					     "merge %u has \"%s\", which is not in the vocabulary",
+					     rank, err_name(name, side[k], len[k]));
 	}
 	if (len[0] + len[1] > joined_cap)
-		return refuse(c, "merge %u makes a token that is not in the vocabulary", rank);
+		return source_refuse(c->e, "merge %u makes a token that is not in the vocabulary",
+				     rank);
 	memcpy(joined, side[0], len[0]);
 	memcpy(joined + len[0], side[1], len[1]);
 	merged = vocab_find(c, joined, len[0] + len[1]);
 	if (merged == TOKENIZER_NONE)
-		return refuse(c, "merge %u makes \"%s\", which is not in the vocabulary", rank,
-			      err_name(name, joined, len[0] + len[1]));
+		return source_refuse(c->e, "merge %u makes \"%s\", which is not in the vocabulary",
+				     rank, err_name(name, joined, len[0] + len[1]));
 	decode_token(c, joined, len[0] + len[1], NULL, &in_alphabet);
 	if (!in_alphabet)
 		return 0;
@@ -499,7 +336,7 @@ static int add_merge(struct compiler *c, yyjson_val *v, uint32_t rank,
 
 static int write_merges(struct compiler *c, struct tokenizer_merge *table, uint32_t slots)
 {
-	yyjson_arr_iter it = yyjson_arr_iter_with(c->merges);
+	yyjson_arr_iter it = yyjson_arr_iter_with(c->source.merges);
 	size_t longest = 0;
 	char *joined;
 	int rc = 0;
@@ -508,7 +345,7 @@ static int write_merges(struct compiler *c, struct tokenizer_merge *table, uint3
 		longest = c->token[id].len > longest ? c->token[id].len : longest;
 	joined = malloc(longest + 1);
 	if (!joined)
-		return no_memory(c);
+		return source_no_memory(c->e);
 	memset(table, 0xff, slots * sizeof(*table));
 	for (uint32_t rank = 0; !rc && rank < c->n_merges; rank++)
 		rc = add_merge(c, yyjson_arr_iter_next(&it), rank, table, slots - 1, joined,
@@ -533,8 +370,8 @@ static uint64_t lay_out(const struct compiler *c, struct tokenizer_blob *b)
 		text += decode_token(c, t->text, t->len, NULL, &in_alphabet);
 		text += t->flags & TOKEN_ADDED ? t->len : 0;
 	}
-	for (uint32_t i = 0; i < c->n_splits; i++)
-		text += c->split[i] ? yyjson_get_len(c->split[i]) : strlen(c->split_literal[i]);
+	for (uint32_t i = 0; i < c->source.n_splits; i++)
+		text += c->source.split[i].len;
 	if (text > UINT32_MAX / 4 || slots > UINT32_MAX / 4 / sizeof(struct tokenizer_merge))
 		return 0;
 	b->merges = (struct tokenizer_span){(uint32_t)off, (uint32_t)slots};
@@ -562,16 +399,20 @@ static int write_bytes(struct compiler *c, struct tokenizer_blob *b, const uint3
 		const struct token *t = &c->token[id];
 		bool in_alphabet;
 
-		/* An added token of one byte is a byte of the vocabulary only if it is in the vocabulary. */
+		/*
+		 * An added token of one byte is a byte of the vocabulary only if it is in the
+		 * vocabulary.
+		 */
 		if (token_off[id + 1] - token_off[id] == 1 &&
 		    decode_token(c, t->text, t->len, NULL, &in_alphabet) == 1 && in_alphabet &&
 		    vocab_find(c, t->text, t->len) == id)
 			b->byte_id[text[token_off[id]]] = id;
 	}
 	for (uint32_t i = 0; i < 256; i++)
-		if (b->byte_id[i] == TOKENIZER_NONE)
-			return refuse(
-				c, "byte 0x%02x has no token in the vocabulary: not byte-level", i);
+		if (b->byte_id[i] == TOKENIZER_NONE && utf8_has_byte((uint8_t)i))
+			return source_refuse(
+				c->e, "byte 0x%02x has no token in the vocabulary: not byte-level",
+				i);
 	return 0;
 }
 
@@ -592,10 +433,10 @@ static int check_added_order(struct compiler *c, const struct tokenizer_added *a
 		char name[204];
 
 		if (compare_added(&added[i - 1], &added[i], text) == 0)
-			return refuse(c, "token \"%s\" has two ids, %u and %u",
-				      err_name(name, c->token[added[i].id].text,
-					       c->token[added[i].id].len),
-				      added[i - 1].id, added[i].id);
+			return source_refuse(c->e, "token \"%s\" has two ids, %u and %u",
+					     err_name(name, c->token[added[i].id].text,
+						      c->token[added[i].id].len),
+					     added[i - 1].id, added[i].id);
 	}
 	return 0;
 }
@@ -630,9 +471,9 @@ static int write_blob(struct compiler *c, struct tokenizer_blob *b, uint8_t *bas
 		memcpy(text + at, t->text, t->len);
 		at += (uint32_t)t->len;
 	}
-	for (uint32_t i = 0; i < c->n_splits; i++) {
-		const char *s = c->split[i] ? yyjson_get_str(c->split[i]) : c->split_literal[i];
-		size_t len = c->split[i] ? yyjson_get_len(c->split[i]) : strlen(s);
+	for (uint32_t i = 0; i < c->source.n_splits; i++) {
+		const char *s = c->source.split[i].s;
+		size_t len = c->source.split[i].len;
 
 		b->split[i] = (struct tokenizer_span){at, (uint32_t)len};
 		memcpy(text + at, s, len);
@@ -658,14 +499,15 @@ static int compile(struct compiler *c, void *out, size_t cap, size_t *used)
 
 	if ((rc = count_ids(c)) || (rc = read_vocab(c)) || (rc = read_added(c)))
 		return rc;
-	if (yyjson_arr_size(c->merges) > TOKENIZER_IDS_MAX)
-		return refuse(c, "more than %d merges are not supported", TOKENIZER_IDS_MAX);
-	c->n_merges = (uint32_t)yyjson_arr_size(c->merges);
+	if (yyjson_arr_size(c->source.merges) > TOKENIZER_IDS_MAX)
+		return source_refuse(c->e, "more than %d merges are not supported",
+				     TOKENIZER_IDS_MAX);
+	c->n_merges = (uint32_t)yyjson_arr_size(c->source.merges);
 	total = lay_out(c, &b);
 	if (total == 0)
-		return refuse(c, "it is too large");
+		return source_refuse(c->e, "it is too large");
 	b.n_ids = c->n_ids;
-	b.n_splits = c->n_splits;
+	b.n_splits = c->source.n_splits;
 	*used = (size_t)total;
 	if (!out || total > cap)
 		return -ENOSPC;
@@ -685,13 +527,13 @@ int tokenizer_compile(const char *json, size_t len, uint32_t vocab_size, void *o
 
 	*used = 0;
 	if (len > TOKENIZER_JSON_MAX)
-		return refuse(&c, "%zu bytes are more than the limit of %d", len,
-			      TOKENIZER_JSON_MAX);
+		return source_refuse(e, "%zu bytes are more than the limit of %d", len,
+				     TOKENIZER_JSON_MAX);
 	rc = json_read(&doc, json, len, JSON_PLAIN, NULL, &why);
 	if (rc)
-		return rc == -ENOMEM ? no_memory(&c) : refuse(&c, "%s", why.text);
+		return rc == -ENOMEM ? source_no_memory(e) : source_refuse(e, "%s", why.text);
 	make_alphabet(&c);
-	rc = check_document(&c, yyjson_doc_get_root(doc));
+	rc = source_read(&c.source, yyjson_doc_get_root(doc), e);
 	if (!rc)
 		rc = compile(&c, out, cap, used);
 	free(c.token);

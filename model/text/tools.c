@@ -1,6 +1,7 @@
 /*
- * The tools block of V3.1's model card (specification 8.5): literal text round each tool's name, description and
- * parameters, the latter exactly as Python's json.dumps prints them, since that is what the model was shown.
+ * The tools block of V3.1's model card (specification 8.5): literal text round each tool's name,
+ * description and parameters, the latter exactly as Python's json.dumps prints them, since that is
+ * what the model was shown.
  */
 #include "model/text/json.h"
 #include "model/text/template_internal.h"
@@ -28,7 +29,10 @@ static void write_string(struct prompt *p, yyjson_val *v)
 	prompt_bytes(p, "\"", 1);
 }
 
-/* Python's repr of a float: the fewest digits that read back as the same, an exponent outside 1e-4 .. 1e16. */
+/*
+ * Python's repr of a float: the fewest digits that read back as the same, an exponent outside 1e-4
+ * .. 1e16.
+ */
 static void write_double(struct prompt *p, double d)
 {
 	char sci[40], digits[20] = "", out[48];
@@ -77,7 +81,10 @@ static void write_double(struct prompt *p, double d)
 	prompt_bytes(p, out, k);
 }
 
-/* Integers of any size are printed as written; raw numbers come from json_read with JSON_RAW_NUMBERS. */
+/*
+ * Integers of any size are printed as written; raw numbers come from json_read with
+ * JSON_RAW_NUMBERS.
+ */
 static void write_number(struct prompt *p, yyjson_val *v)
 {
 	const char *raw = yyjson_get_raw(v);

@@ -1,12 +1,16 @@
 /*
- * UTF-8 checks by the table of well-formed byte sequences: the second byte's range depends on the first, the others
- * are 80..BF. Called for every byte of a prompt and of a reply, so ASCII leaves each function early.
+ * UTF-8 checks by the table of well-formed byte sequences: the second byte's range depends on the
+ * first, the others are 80..BF. Called for every byte of a prompt and of a reply, so ASCII leaves
+ * each function early.
  */
 #include "model/text/utf8.h"
 
 #include <string.h>
 
-/* What a lead byte promises: bytes of the sequence (0: no lead byte) and the range of the second byte. */
+/*
+ * What a lead byte promises: bytes of the sequence (0: no lead byte) and the range of the second
+ * byte.
+ */
 struct lead {
 	size_t need;
 	uint8_t low, high;
@@ -31,6 +35,11 @@ static struct lead lead_of(uint8_t b)
 	else if (b == 0xf4)
 		l.high = 0x8f;
 	return l;
+}
+
+bool utf8_has_byte(uint8_t b)
+{
+	return b < 0xc0 || lead_of(b).need > 0;
 }
 
 /* Bytes of s that begin one well-formed sequence: all of it (then *whole), or as far as it goes. */

@@ -1,6 +1,7 @@
 /*
- * `penstock template MODEL [--template NAME]`: one object per line (messages, add_generation_prompt, thinking, tools) to
- * one {"text": ..., "ids": [...]} per line: the prompt that the node would make of it.
+ * `penstock template MODEL [--template NAME]`: one object per line (messages,
+ * add_generation_prompt, thinking, tools) to one {"text": ..., "ids": [...]} per line: the prompt
+ * that the node would make of it.
  */
 #include "runtime/cli/cli.h"
 #include "runtime/cli/text_model.h"

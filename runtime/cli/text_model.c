@@ -1,5 +1,6 @@
 /*
- * Loads a checkpoint's tokenizer into this process, which is short-lived: memory is malloc's and goes with it.
+ * Loads a checkpoint's tokenizer into this process, which is short-lived: memory is malloc's and
+ * goes with it.
  */
 #include "runtime/cli/text_model.h"
 

@@ -1,5 +1,6 @@
 /*
- * What `tokenize` and `template` share: the tokenizer of a checkpoint directory, and lines of JSON in and out.
+ * What `tokenize` and `template` share: the tokenizer of a checkpoint directory, and lines of JSON
+ * in and out.
  */
 #ifndef RUNTIME_CLI_TEXT_MODEL_H
 #define RUNTIME_CLI_TEXT_MODEL_H
@@ -20,21 +21,23 @@ struct text_model {
 };
 
 /*
- * Reads tokenizer.json, the vocab_size of config.json (a directory without one has no such limit) and, if
- * want_template, the chat template of the directory `path`. Errors have status 3.
+ * Reads tokenizer.json, the vocab_size of config.json (a directory without one has no such limit)
+ * and, if want_template, the chat template of the directory `path`. Errors have status 3.
  */
 MUST_CHECK int text_model_open(struct text_model *m, const char *path, bool want_template,
 			       struct err *e);
 void text_model_close(struct text_model *m);
 
 /*
- * Scratch for one text of len bytes: makes the tokenizer's memory large enough for a piece of that length.
+ * Scratch for one text of len bytes: makes the tokenizer's memory large enough for a piece of that
+ * length.
  */
 MUST_CHECK int text_model_reserve(struct text_model *m, size_t len, struct err *e);
 
 /*
- * Reads stdin line by line (split at LF only, an empty last line is none) and calls `each` with a parsed line; stops at the first
- * error, whose text gets the line's number in front, or at a write error of stdout.
+ * Reads stdin line by line (split at LF only, an empty last line is none) and calls `each` with a
+ * parsed line; stops at the first error, whose text gets the line's number in front, or at a write
+ * error of stdout.
  */
 MUST_CHECK int lines_run(enum json_flags flags,
 			 int (*each)(void *context, yyjson_val *line, struct err *e), void *context,

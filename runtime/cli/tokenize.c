@@ -1,6 +1,6 @@
 /*
- * `penstock tokenize MODEL [--decode]`: one JSON string per line to one array of ids per line, and back. Added tokens in
- * the text become their ids; no BOS is added; decoding keeps special tokens.
+ * `penstock tokenize MODEL [--decode]`: one JSON string per line to one array of ids per line, and
+ * back. Added tokens in the text become their ids; no BOS is added; decoding keeps special tokens.
  */
 #include "runtime/cli/cli.h"
 #include "runtime/cli/text_model.h"

@@ -1,6 +1,7 @@
 /*
- * A request's messages and tools against arbitrary JSON, rendered by every template, encoded, and decoded again: a run
- * of text must come back as it was, and no text may become a marker. The first byte chooses template and options.
+ * A request's messages and tools against arbitrary JSON, rendered by every template, encoded, and
+ * decoded again: a run of text must come back as it was, and no text may become a marker. The first
+ * byte chooses template and options.
  */
 #include "model/text/json.h"
 #include "model/text/template.h"

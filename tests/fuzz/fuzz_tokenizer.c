@@ -1,6 +1,7 @@
 /*
- * The tokenizer against arbitrary input. The first byte says what the rest is: 'J' a tokenizer.json, 'B' a text, a NUL,
- * and six-byte patches (offset, value) of a sound blob, 'T' a text for a sound tokenizer, whose tokens must spell it.
+ * The tokenizer against arbitrary input. The first byte says what the rest is: 'J' a
+ * tokenizer.json, 'B' a text, a NUL, and six-byte patches (offset, value) of a sound blob, 'T' a
+ * text for a sound tokenizer, whose tokens must spell it.
  */
 #include "model/text/utf8.h"
 #include "tests/tiny_tokenizer.h"

@@ -1,5 +1,6 @@
 /*
- * Not a test by itself: golden/text.t calls it to see the pieces of a streaming decode, which no command prints.
+ * Not a test by itself: golden/text.t calls it to see the pieces of a streaming decode, which no
+ * command prints.
  *	text_pieces TOKENIZER.JSON < decode.jsonl
  * reads {"ids", "skip"} per line and prints the array of pieces per line.
  */
@@ -10,13 +11,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum {
+	PIECE_MAX = 8192
+};
+
 static void print_piece(const char *s, size_t len, bool first)
 {
-	char quoted[JSON_QUOTED_MAX(8192)];
+	char quoted[JSON_QUOTED_MAX(PIECE_MAX)] = "";
 
 	if (!first)
 		putchar(',');
-	fwrite(quoted, 1, json_quote(quoted, s, len, false), stdout);
+	len = json_quote(quoted, s, len, false);
+	fwrite(quoted, 1, len, stdout);
 }
 
 static void print_pieces(const struct tokenizer *t, yyjson_val *record, char *piece)
@@ -48,7 +54,7 @@ static int run(const char *json, size_t len, char *piece, struct err *e)
 	blob = aligned_alloc(8, used);
 	rc = tokenizer_compile(json, len, 129280, blob, used, &used, e);
 	if (rc || (rc = tokenizer_open(&t, blob, used, malloc(scratch), scratch, e)) ||
-	    detokenizer_piece_max(&t) > 8192)
+	    detokenizer_piece_max(&t) > PIECE_MAX)
 		return -1;
 	while ((n = getline(&line, &cap, stdin)) > 0) {
 		yyjson_doc *doc;
@@ -63,13 +69,16 @@ static int run(const char *json, size_t len, char *piece, struct err *e)
 
 int main(int argc, char **argv)
 {
-	char *json = malloc(TOKENIZER_JSON_MAX), piece[8192];
-	FILE *f = argc == 2 ? fopen(argv[1], "rb") : NULL;
+	static char json[TOKENIZER_JSON_MAX], piece[PIECE_MAX];
 	struct err e = {0};
+	FILE *f;
+	int rc;
 
-	if (!f || !json || run(json, fread(json, 1, TOKENIZER_JSON_MAX, f), piece, &e)) {
-		fprintf(stderr, "text_pieces: %s\n", e.text[0] ? e.text : "usage: TOKENIZER.JSON");
-		return 1;
-	}
-	return 0;
+	if (argc != 2 || !(f = fopen(argv[1], "rb")))
+		return 2;
+	rc = run(json, fread(json, 1, sizeof(json), f), piece, &e);
+	fclose(f);
+	if (rc)
+		fprintf(stderr, "text_pieces: %s\n", e.text);
+	return rc ? 1 : 0;
 }

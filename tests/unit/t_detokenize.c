@@ -1,6 +1,7 @@
 /*
- * Streaming decode: every sequence of byte tokens, however broken, gives pieces that are whole UTF-8 and join to the
- * lossy decode of all bytes. Random sequences come from bytes that matter; examples are golden/text/README.md's.
+ * Streaming decode: every sequence of byte tokens, however broken, gives pieces that are whole
+ * UTF-8 and join to the lossy decode of all bytes. Random sequences come from bytes that matter;
+ * examples are golden/text/README.md's.
  */
 #include "model/text/utf8.h"
 #include "tests/tap.h"

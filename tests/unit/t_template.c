@@ -1,6 +1,7 @@
 /*
- * Messages and templates: the model card's example, what each template does with a marker in a message, tools as
- * Python prints them, every refusal of `messages`. The published templates' own answers are golden/text.t's.
+ * Messages and templates: the model card's example, what each template does with a marker in a
+ * message, tools as Python prints them, every refusal of `messages`. The published templates' own
+ * answers are golden/text.t's.
  */
 #include "model/text/json.h"
 #include "model/text/template.h"
