@@ -332,6 +332,8 @@ static bool runnable(const struct router *r, uint32_t conn, uint32_t batch, bool
 		return false;
 	if (score_rows(q))
 		return batch == BATCH_PREFILL && (mtp ? mtp_pending(q) > 0 : left > 0);
+	if (mtp)
+		return false;
 	return batch == BATCH_DECODE ? left == 1 : left > 1;
 }
 
