@@ -64,7 +64,7 @@ static int open_env(struct gateway *g, struct err *e)
 				  .model = g->at.node->model_name};
 	memcpy(env->random, g->at.node->random, sizeof(env->random));
 	snprintf(env->fingerprint, sizeof(env->fingerprint),
-		 "penstock-%.48s-%02x%02x%02x%02x%02x%02x", g->at.node->build,
+		 "%.48s-%02x%02x%02x%02x%02x%02x", g->at.node->build,
 		 g->index->model_hash[0], g->index->model_hash[1], g->index->model_hash[2],
 		 g->index->model_hash[3], g->index->model_hash[4], g->index->model_hash[5]);
 	return reply_env_open(env, &g->memory, e);
