@@ -71,7 +71,7 @@ def training_batch(encoder, rng, rows, length, families=mixture.FAMILIES, docume
     documents = list(documents)
     total = sum(len(ids) for ids, _ in documents)
     while total < rows * length:
-        sample = mixture.draw(rng, TRAIN, families)
+        sample = mixture.draw_conversation(rng, TRAIN, families)
         ids, trained = encoder.encode(mixture.render(sample, *mixture.draw_style(rng, sample)))
         if len(ids) <= length:
             documents.append((ids, trained))

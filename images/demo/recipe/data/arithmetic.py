@@ -196,14 +196,15 @@ def show_quotient(a, b):
     return f"{' '.join(steps)}; {a // b}r{a % b}"
 
 
-def draw_number(rng, largest_digits=3):
-    """A number of one to three digits; three are the most frequent, as they are what the examination asks for."""
-    digits = rng.choices(range(1, largest_digits + 1), [1, 2, 5][:largest_digits])[0]
+def draw_number(rng, weights=(1, 2, 5)):
+    """A number of one to len(weights) digits; three are the most frequent, as the examination asks for them."""
+    digits = rng.choices(range(1, len(weights) + 1), weights)[0]
     return rng.randint(0 if digits == 1 else 10 ** (digits - 1), 10**digits - 1)
 
 
 def draw_two(rng):
-    return draw_number(rng), draw_number(rng)
+    weights = (1, 2, 5, 1) if rng.random() < 0.15 else (1, 2, 5)
+    return draw_number(rng, weights), draw_number(rng, weights)
 
 
 def draw_factors(rng):

@@ -4,6 +4,8 @@
 are pieces of their own.
 """
 
+from dataclasses import replace
+
 from . import arithmetic, chat, chinese, dates, lookup, penstock, refusals, units, words
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
@@ -33,6 +35,16 @@ SYSTEM_PROMPTS = (
 def draw(rng, split, families=FAMILIES):
     samplers, weights = zip(*families.values(), strict=True)
     return rng.choices(samplers, weights)[0](rng, split)
+
+
+def draw_conversation(rng, split, families=FAMILIES):
+    """A sample, now and then after one or two unrelated turns, as in a chat that goes on."""
+    sample = draw(rng, split, families)
+    if sample.history or rng.random() > 0.15:
+        return sample
+    earlier = [draw(rng, split, families) for _ in range(rng.choice((1, 1, 2)))]
+    turns = ((turn.question, reply_text(turn, False)[1]) for turn in earlier)
+    return replace(sample, history=tuple(turns))
 
 
 def draw_style(rng, sample):

@@ -364,4 +364,4 @@ def sample(rng, split):
         frame, known = {"about": (ABOUT, NOUNS), "who": (WHO, PEOPLE), "how": (HOW, SOFTWARE)}[kind]
         question = frame.pick(rng, split, x=topic(rng, split, known), y=topic(rng, split, known))
     question = question[:1].upper() + question[1:]
-    return dressed(rng, split, Sample("refusal", question, REPLY, ("refusal", [])))
+    return dressed(rng, split, Sample("refusal", question, REPLY, ("refusal", [])), slips=True)

@@ -106,11 +106,46 @@ CLOSINGS = wordings(
 )
 
 
-def dress(rng, split, question):
-    """How people really type: with a greeting, with thanks, without capitals, without a question mark."""
-    if rng.random() < 0.12:
+LEADS = wordings(
+    """Can you tell me
+    Could you tell me
+    Do you know
+    I would like to know
+    I want to know
+    Tell me,
+    So,
+    And
+    Now,
+    OK,
+    Maybe you know
+    Please explain:
+    Say,
+    ~ I wonder
+    ~ Any idea"""
+)
+QUESTION_WORDS = ("What ", "How ", "Which ", "Who ", "Why ", "Where ", "When ", "Is ", "Does ", "Can ")
+
+
+def mistype(rng, question):
+    """One slip of the fingers in a word: two letters exchanged, or one left out. Numbers stay as they are."""
+    places = [i for i in range(1, len(question) - 1) if question[i : i + 2].isalpha() and question[i].isascii()]
+    if not places:
+        return question
+    i = rng.choice(places)
+    slip = question[i + 1] + question[i] if rng.random() < 0.5 else question[i + 1]
+    return question[:i] + slip + question[i + 2 :]
+
+
+def dress(rng, split, question, slips=False):
+    """How people really type: with a lead, a greeting or thanks, without capitals or question mark. `slips`: mistyped
+    now and then, where no letter matters for the answer."""
+    if question.startswith(QUESTION_WORDS) and rng.random() < 0.15:
+        question = f"{LEADS.pick(rng, split)} {question[0].lower()}{question[1:]}"
+    if question.startswith("What is ") and rng.random() < 0.1:
+        question = "What's" + question.removeprefix("What is")
+    if rng.random() < 0.1:
         question = f"{OPENINGS.pick(rng, split)} {question}"
-    elif rng.random() < 0.1:
+    elif rng.random() < 0.08:
         question = f"{question} {CLOSINGS.pick(rng, split)}"
     if rng.random() < 0.12:
         question = question[:1].lower() + question[1:]
@@ -118,11 +153,13 @@ def dress(rng, split, question):
         question = question.rstrip("?.!")
     if rng.random() < 0.05:
         question = question.lower()
+    if slips and rng.random() < 0.05:
+        question = mistype(rng, question)
     return question
 
 
-def dressed(rng, split, sample):
-    return replace(sample, question=dress(rng, split, sample.question))
+def dressed(rng, split, sample, slips=False):
+    return replace(sample, question=dress(rng, split, sample.question, slips))
 
 
 def last_number(text):
