@@ -8,7 +8,8 @@
  * never reads outside [w, w + n_out * n_in). `scale` is FP32 [ceil(n_out/128), ceil(n_in/128)], row stride ceil(n_in/128),
  * indexed by the stored row, so a slice of a matrix is given by its stored rows [out0, out1) with the base pointers unmoved.
  * Activations x are BF16 rows whose stride `ldx` is in elements, padded with +0 to a multiple of 128, 64-byte aligned.
- * Outputs are FP32. Every function needs FTZ and DAZ set in the calling thread (cpu_thread_init) and allocates nothing.
+ * Outputs are FP32. Every function needs FTZ and DAZ set in the calling thread (cpu_thread_init) and allocates nothing;
+ * matmul and dot_rows use up to 72 KiB of stack.
  */
 #ifndef DRIVERS_CPU_KERNELS_H
 #define DRIVERS_CPU_KERNELS_H
@@ -98,6 +99,7 @@ struct cpu_kernels {
 
 /* The best instruction set of this processor that gives the right bits here (VDPBF16PS is verified, else AVX-512 without it). */
 enum cpu_isa cpu_isa_best(void);
+/* False for CPU_SCALAR too where the processor is below x86-64-v3: the definition is built with FMA instructions. */
 bool cpu_isa_usable(enum cpu_isa isa);
 const char *cpu_isa_name(enum cpu_isa isa);
 /* "scalar", "avx2", "avx512", "avx512bf16" or "auto"; returns 0 or -EINVAL. */

@@ -10,6 +10,7 @@
 #include "tests/tap.h"
 #include "tests/unit/kernel_bench.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -487,6 +488,41 @@ static void test_vectors(const struct cpu_kernels *table, size_t isas, size_t ca
 	}
 }
 
+/* A sweep with a step that meets all exponents and many mantissas; vectors of 1,000 and so with a ragged end. */
+static void test_exp_sweep(const struct cpu_kernels *table, size_t isas)
+{
+	size_t differ[CPU_ISA_COUNT] = {0};
+	uint32_t u = 0;
+
+	for (size_t i = 0; i < 1000; i++) {
+		for (size_t l = 0; l < 1000; l++, u += 4295 * 999 + 2)
+			memcpy(in_a + l, &u, sizeof(u));
+		table[0].exp(y_want, in_a, 1000);
+		table[0].sigmoid(y_want + 1000, in_a, 1000);
+		for (size_t k = 1; k < isas; k++) {
+			table[k].exp(y_got, in_a, 1000);
+			table[k].sigmoid(y_got + 1000, in_a, 1000);
+			differ[k] += !same_f32(y_want, y_got, 2000);
+		}
+	}
+	for (size_t k = 1; k < isas; k++)
+		ok(!differ[k],
+		   "exp and sigmoid on %s have the scalar bits in a sweep of a million numbers",
+		   cpu_isa_name(table[k].isa));
+}
+
+static void test_names(void)
+{
+	enum cpu_isa isa;
+
+	for (unsigned i = 0; i < CPU_ISA_COUNT; i++)
+		ok(!cpu_isa_parse(cpu_isa_name((enum cpu_isa)i), &isa) && isa == i,
+		   "%s is known by its name", cpu_isa_name((enum cpu_isa)i));
+	ok(!cpu_isa_parse("auto", &isa) && isa == cpu_isa_best() && cpu_isa_usable(isa),
+	   "auto is the best usable one, here %s", cpu_isa_name(isa));
+	is_int(cpu_isa_parse("sse9", &isa), -EINVAL, "another name is refused");
+}
+
 /* The definition where its answer is known. */
 static void test_definition(const struct cpu_kernels *k)
 {
@@ -581,7 +617,9 @@ int main(int argc, char **argv)
 	guarded_open(&scores, 4096);
 	if (!isas)
 		return tap_done();
+	test_names();
 	test_definition(&table[0]);
+	test_exp_sweep(table, isas);
 	test_products(table, isas, o.cases);
 	test_vectors(table, isas, o.cases * 10);
 	return tap_done();
