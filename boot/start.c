@@ -229,6 +229,14 @@ static uint32_t count_cores(const cpu_set_t *mask)
 	return n < 1 ? 1 : n > TEAM_MAX ? TEAM_MAX : n;
 }
 
+/* `score` works on ids; clients send text. */
+static int need_tokenizer(const struct init *in, struct err *e)
+{
+	if (in->options.client || in->index->tokenizer.count)
+		return 0;
+	return err_exit(e, STATUS_MODEL, -EINVAL, "%.239s", in->index->tokenizer_problem);
+}
+
 static int make_plan(struct init *in, struct err *e)
 {
 	const struct index *ix = in->index;
@@ -326,6 +334,8 @@ int start_servers(struct init *in, struct err *e)
 					  ROLE_ROUTER, ROLE_MLA,    ROLE_EXPERTS};
 	int rc = take_index(in, e);
 
+	if (!rc)
+		rc = need_tokenizer(in, e);
 	if (!rc)
 		rc = make_plan(in, e);
 	if (!rc)

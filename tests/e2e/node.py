@@ -1,0 +1,148 @@
+"""Starting and looking at a node, for the tests in this folder: a node of real servers, or one whose servers are dummies (dummy_server.c), so
+that a test of init needs nothing but init. Prints TAP."""
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.path.join(ROOT, "build", "bin")
+SERVERS = ["gateway", "router", "mla", "experts"]
+
+_count = 0
+_failed = 0
+
+
+def ok(passed, name, detail=""):
+    global _count, _failed
+    _count += 1
+    _failed += not passed
+    print(("ok" if passed else "not ok"), _count, "-", name, flush=True)
+    if not passed and detail != "":
+        print("#", str(detail).replace("\n", "\n# "), flush=True)
+    return passed
+
+
+def done():
+    print(f"1..{_count}")
+    sys.exit(1 if _failed else 0)
+
+
+class Folder:
+    """A folder of its own for one test: programs, a model, a socket."""
+
+    def __init__(self):
+        self.path = tempfile.mkdtemp(prefix="penstock.")
+        self.model = os.path.join(self.path, "model")
+        self.socket = os.path.join(self.path, "s")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def make_model(self, *options):
+        subprocess.run([os.path.join(BIN, "penstock"), "synth", "v3-tiny", self.model, *options],
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return self.model
+
+    def make_dummies(self):
+        """Programs with dummies for the servers; returns the folder."""
+        bin_ = os.path.join(self.path, "bin")
+        os.mkdir(bin_)
+        for program in ("penstock", "init", "loader", "scribe"):
+            shutil.copy(os.path.join(BIN, program), bin_)
+        for program in SERVERS:
+            shutil.copy(os.path.join(ROOT, "build", "test", "dummy_server"), os.path.join(bin_, program))
+        return bin_
+
+
+class Node:
+    def __init__(self, bin_, model, *options, env=None, **popen):
+        self.log = tempfile.TemporaryFile("w+")
+        full = dict(os.environ, **(env or {}))
+        self.process = subprocess.Popen([os.path.join(bin_, "penstock"), "run", model, *options], stderr=self.log,
+                                        stdout=self.log, env=full, **popen)
+        self.pid = self.process.pid
+
+    def output(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def wait_for(self, text, seconds=20):
+        """Whether the node has printed `text` before it ended or time was up."""
+        return wait_until(lambda: text in self.output() or self.process.poll() is not None, seconds) \
+            and text in self.output()
+
+    def stop(self, number=signal.SIGTERM, seconds=20):
+        """Sends the signal and returns the exit status; None if it did not end."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return None
+
+    def children(self):
+        """{program: pid} of the servers."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/stat") as f:
+                    stat = f.read()
+                if int(stat.rsplit(")", 1)[1].split()[1]) == self.pid and stat.rsplit(")", 1)[1].split()[0] != "Z":
+                    with open(f"/proc/{pid}/cmdline") as f:
+                        found[os.path.basename(f.read().split("\0")[0])] = int(pid)
+            except (OSError, IndexError):
+                pass
+        return found
+
+    def cpu_ticks(self):
+        with open(f"/proc/{self.pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+
+def wait_until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return condition()
+
+
+def dial(path):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(10)
+    s.connect(path)
+    return s
+
+
+def receive(s, n):
+    """Exactly n bytes, or what came before the end."""
+    got = b""
+    while len(got) < n:
+        part = s.recv(n - len(got))
+        if not part:
+            break
+        got += part
+    return got
+
+
+def graph():
+    """Roles and objects of ipc/graph.h: ([(role, program)], [(object, writer, {readers})])."""
+    with open(os.path.join(ROOT, "ipc", "graph.h")) as f:
+        text = f.read().replace("\\\n", " ")
+    roles = re.findall(r'X\((\w+), "(\w+)",', text[text.index("define ROLE_LIST"):text.index("define ROLE_ENUM")])
+    rows = text[text.index("define OBJECT_LIST"):text.index("define OBJECT_ENUM")]
+    objects = [(name, writer, set(re.findall(r"BY\((\w+)\)", readers)))
+               for name, writer, readers in re.findall(r'X\((\w+),\s*(\w+),\s*([^"]*?),\s*"', rows)]
+    return roles, objects
