@@ -1,6 +1,8 @@
 /*
  * Rules 3 and 4 for AVX2 and FMA: pairs are widened to FP32 and take two FMAs. Called through the table.
  */
+#include "drivers/cpu/e4m3_nibbles.h"
+
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,28 +41,23 @@ static inline void transpose(vbytes v[2])
 	v[1] = _mm256_permute2x128_si256(a, v[1], 0x31);
 }
 
-/* As in matmul_avx512.c: bytes by nibbles, a table for what is below 8, NaN at 127. */
+static inline __m256i table(const uint8_t entry[16])
+{
+	return _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(const void *)entry));
+}
+
 static inline void decode(vbytes code, vbytes *first, vbytes *second)
 {
-	const __m256i nibble = _mm256_set1_epi8(15), nan = _mm256_set1_epi8(127);
-	const __m256i high_normal = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-		0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41, 0x42, 0x43, (char)0xbc, (char)0xbd, (char)0xbe,
-		(char)0xbf, (char)0xc0, (char)0xc1, (char)0xc2, (char)0xc3));
-	const __m256i high_tiny = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-		0, 0x3b, 0x3b, 0x3b, 0x3c, 0x3c, 0x3c, 0x3c, (char)0x80, (char)0xbb, (char)0xbb,
-		(char)0xbb, (char)0xbc, (char)0xbc, (char)0xbc, (char)0xbc));
-	const __m256i low_tiny = _mm256_broadcastsi128_si256(
-		_mm_setr_epi8(0, 0, (char)0x80, (char)0xc0, 0, 0x20, 0x40, 0x60, 0, 0, (char)0x80,
-			      (char)0xc0, 0, 0x20, 0x40, 0x60));
-	__m256i size = _mm256_and_si256(code, nan);
+	const __m256i nibble = _mm256_set1_epi8(15);
 	__m256i upper = _mm256_and_si256(_mm256_srli_epi16(code, 4), nibble);
 	__m256i low = _mm256_andnot_si256(nibble, _mm256_slli_epi16(code, 4));
-	__m256i high = _mm256_shuffle_epi8(high_normal, upper), m = _mm256_or_si256(upper, size);
-	__m256i tiny = _mm256_cmpgt_epi8(_mm256_set1_epi8(8), size);
+	__m256i high = _mm256_shuffle_epi8(table(e4m3_high), upper);
+	__m256i fix =
+		_mm256_and_si256(_mm256_add_epi8(code, _mm256_set1_epi8(1)), _mm256_set1_epi8(127));
 
-	high = _mm256_blendv_epi8(high, _mm256_shuffle_epi8(high_tiny, m), tiny);
-	low = _mm256_blendv_epi8(low, _mm256_shuffle_epi8(low_tiny, m), tiny);
-	high = _mm256_or_si256(high, _mm256_and_si256(_mm256_cmpeq_epi8(size, nan), nan));
+	fix = _mm256_add_epi8(fix, _mm256_set1_epi8(0x77));
+	high = _mm256_xor_si256(high, _mm256_shuffle_epi8(table(e4m3_fix_high), fix));
+	low = _mm256_xor_si256(low, _mm256_shuffle_epi8(table(e4m3_fix_low), fix));
 	*first = _mm256_unpacklo_epi8(low, high);
 	*second = _mm256_unpackhi_epi8(low, high);
 }

@@ -2,6 +2,8 @@
  * Rules 3 and 4 for AVX-512 without the BF16 dot product: pairs are widened to FP32 and take two FMAs. Called through
  * the table.
  */
+#include "drivers/cpu/e4m3_nibbles.h"
+
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,32 +21,24 @@ typedef struct {
 
 #include "drivers/cpu/registers_avx512.h"
 
-/*
- * A code's sign and upper exponent bits give the upper byte of the BF16 number, its lower half the lower byte, except
- * below 8 (subnormal: m 2^-9, by a table of m) and at 127 (NaN).
- */
+static inline __m512i table(const uint8_t entry[16])
+{
+	return _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)(const void *)entry));
+}
+
 static inline void decode(vbytes code, vbytes *first, vbytes *second)
 {
 	const __m512i nibble = _mm512_set1_epi8(15);
-	const __m512i high_normal = _mm512_broadcast_i32x4(_mm_setr_epi8(
-		0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41, 0x42, 0x43, (char)0xbc, (char)0xbd, (char)0xbe,
-		(char)0xbf, (char)0xc0, (char)0xc1, (char)0xc2, (char)0xc3));
-	const __m512i high_tiny = _mm512_broadcast_i32x4(_mm_setr_epi8(
-		0, 0x3b, 0x3b, 0x3b, 0x3c, 0x3c, 0x3c, 0x3c, (char)0x80, (char)0xbb, (char)0xbb,
-		(char)0xbb, (char)0xbc, (char)0xbc, (char)0xbc, (char)0xbc));
-	const __m512i low_tiny = _mm512_broadcast_i32x4(
-		_mm_setr_epi8(0, 0, (char)0x80, (char)0xc0, 0, 0x20, 0x40, 0x60, 0, 0, (char)0x80,
-			      (char)0xc0, 0, 0x20, 0x40, 0x60));
-	__m512i size = _mm512_and_si512(code, _mm512_set1_epi8(127));
 	__m512i upper = _mm512_and_si512(_mm512_srli_epi16(code, 4), nibble);
-	__m512i low = _mm512_andnot_si512(nibble, _mm512_slli_epi16(code, 4));
-	__m512i high = _mm512_shuffle_epi8(high_normal, upper), m = _mm512_or_si512(upper, size);
-	__mmask64 tiny = _mm512_cmplt_epu8_mask(size, _mm512_set1_epi8(8));
+	__m512i high = _mm512_shuffle_epi8(table(e4m3_high), upper), low;
+	__m512i fix =
+		_mm512_and_si512(_mm512_add_epi8(code, _mm512_set1_epi8(1)), _mm512_set1_epi8(127));
 
-	high = _mm512_mask_shuffle_epi8(high, tiny, high_tiny, m);
-	low = _mm512_mask_shuffle_epi8(low, tiny, low_tiny, m);
-	high = _mm512_mask_mov_epi8(high, _mm512_cmpeq_epi8_mask(size, _mm512_set1_epi8(127)),
-				    _mm512_set1_epi8(127));
+	fix = _mm512_add_epi8(fix, _mm512_set1_epi8(0x77));
+	high = _mm512_xor_si512(high, _mm512_shuffle_epi8(table(e4m3_fix_high), fix));
+	/* (code << 4 & ~nibble) ^ what the table gives */
+	low = _mm512_ternarylogic_epi32(_mm512_slli_epi16(code, 4), nibble,
+					_mm512_shuffle_epi8(table(e4m3_fix_low), fix), 0x9a);
 	*first = _mm512_unpacklo_epi8(low, high);
 	*second = _mm512_unpackhi_epi8(low, high);
 }
