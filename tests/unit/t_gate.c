@@ -1,3 +1,4 @@
+/* tsan */
 /*
  * The gate: which experts, which weights, for each family; ties, groups, bias; rows that are not finite. Expected
  * values are worked out by hand or by the plain double-precision code below.
