@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define VR       2
+#define GEMV     4
 #define PANEL    4
 #define TOKENS   2
 #define TOKENS_T 4

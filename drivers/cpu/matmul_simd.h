@@ -3,6 +3,7 @@
  * matmul_t.c are the definition. Included by matmul_<isa>.c, each of which first defines
  *
  *	VR                  stored rows per register: a register of sums holds VR rows x 4 lanes
+ *	GEMV                registers of rows that the kernel for few activation rows works on together
  *	PANEL, TOKENS       registers of rows and activation rows that the panel kernel works on together
  *	TOKENS_T            activation rows that the transposed kernel works on together
  *	vbytes, vsum        16 * VR bytes; 4 * VR sums
@@ -31,8 +32,7 @@
 #endif
 
 #define RAW   (16 * VR) /* bytes of a row in one register */
-#define GEMV  2         /* registers of rows that the few-token kernel works on together */
-#define FEW   4         /* activation rows up to which it is used */
+#define FEW   4         /* activation rows up to which the kernel for few of them is used */
 #define GROUP 128 /* activation rows whose sums are kept while a chunk of weights is decoded */
 #define CHUNK 4   /* blocks of 128 columns decoded together: the chunk stays in the first cache */
 
