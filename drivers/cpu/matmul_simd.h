@@ -36,6 +36,8 @@
 #define GROUP 128 /* activation rows whose sums are kept while a chunk of weights is decoded */
 #define CHUNK 4   /* blocks of 128 columns decoded together: the chunk stays in the first cache */
 
+_Static_assert(GEMV <= PANEL, "put_rows has room for PANEL registers");
+
 /* Rows of one table of scales: [first, first + count) of a matrix, all with the same scale per block of columns. */
 struct span {
 	const uint8_t *first;
