@@ -39,20 +39,20 @@ static int check_spans(const struct index *ix, struct err *e)
 		{&ix->loads, sizeof(struct index_load)},
 		{&ix->names, 1},
 	};
-	const char *names = (const char *)ix + ix->names.off;
 
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
 		if (!array_ok(ix, arrays[i].span, arrays[i].size))
 			return bad(e, "an array lies outside the object");
-	if ((ix->tokenizer.count && !array_ok(ix, &ix->tokenizer, 1)) ||
-	    (ix->candidates.count && !array_ok(ix, &ix->candidates, 1)))
+	/* Without a tokenizer these are empty, and still nobody shall compute an address outside the object. */
+	if (!span_ok(ix->tokenizer.off, ix->tokenizer.count, ix->bytes) || ix->tokenizer.off % 8 ||
+	    !span_ok(ix->candidates.off, ix->candidates.count, ix->bytes))
 		return bad(e, "the tokenizer lies outside the object");
 	if (ix->candidates.count &&
 	    ix->candidates.count != ((uint64_t)ix->config.vocab_size + 7) / 8)
 		return bad(e, "the candidates do not match the vocabulary");
 	if (ix->layers.count != config_layers(&ix->config))
 		return bad(e, "the number of layers does not match the config");
-	if (ix->names.count && names[ix->names.count - 1])
+	if (ix->names.count && ((const char *)ix + ix->names.off)[ix->names.count - 1])
 		return bad(e, "the names are not terminated");
 	return 0;
 }

@@ -251,7 +251,7 @@ int builder_write(struct builder *p, void *out, size_t cap, size_t *used)
 	copy_span(ix, tokenizer, p->tokenizer, 1);
 	copy_span(ix, candidates, p->candidates, 1);
 	for (uint32_t i = 0; i < p->files->count; i++) {
-		struct index_file *file = (struct index_file *)((char *)ix + files.off) + i;
+		struct index_file *file = (struct index_file *)(void *)((char *)ix + files.off) + i;
 
 		file->bytes = p->files->file[i].bytes;
 		memcpy(file->name, p->files->file[i].name, sizeof(file->name));

@@ -227,7 +227,8 @@ static int add_layer(struct builder *p, uint32_t layer)
 		if (!tensor_spec(&p->config, layer, which, &spec))
 			continue;
 		snprintf(name, sizeof(name), "model.layers.%u.%s", layer, spec.name);
-		rc = add_tensor(p, name, &spec, (struct index_tensor *)((char *)to + spec.member));
+		rc = add_tensor(p, name, &spec,
+				(struct index_tensor *)(void *)((char *)to + spec.member));
 	}
 	to->is_moe = config_is_moe(&p->config, layer);
 	to->first_expert = p->n_experts;
