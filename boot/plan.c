@@ -156,13 +156,13 @@ static int refuse(const struct plan *p, const struct plan_table *t, struct err *
 		e, STATUS_MEMORY, -ENOMEM,
 		"not enough memory: this model needs %.3f GB (resident weights %.3f, context of "
 		"%u %.3f, rows of chunk %u %.3f, %u slots %.3f, servers and kernel %.3f), the "
-		"budget is %.3f GB, %.3f GB are missing. Raise --memory, or try a smaller "
-		"--context, --chunk or --parallel",
+		"budget is %.3f GB, %.3f GB are missing. Raise --memory to %" PRIu64
+		"M, or try a smaller --context, --chunk or --parallel",
 		(double)t->total / gb, (double)b[PART_RESIDENT] / gb, p->context,
 		(double)b[PART_KV] / gb, p->rows[BATCH_PREFILL], (double)b[PART_ROWS] / gb,
 		p->slots, (double)b[PART_SLOTS] / gb,
 		(double)(b[PART_PRIVATE] + b[PART_KERNEL]) / gb, (double)p->memory / gb,
-		(double)(t->total - p->memory) / gb);
+		(double)(t->total - p->memory) / gb, (t->total + (1u << 20) - 1) >> 20);
 }
 
 /* The smallest node: chooses the chunk. */

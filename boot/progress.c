@@ -25,6 +25,20 @@ static void count_text(char out[32], uint64_t n)
 	snprintf(out, 32, "%.1f %s", (double)n / units[i].unit, units[i].name);
 }
 
+/* Lines that the survey left for the user; copied, for their end is not to be relied on. */
+static void print_warnings(const struct index *ix)
+{
+	char text[sizeof(ix->warnings) + 1];
+	char *rest = text, *line;
+
+	memcpy(text, ix->warnings, sizeof(ix->warnings));
+	text[sizeof(ix->warnings)] = '\0';
+	while ((line = strsep(&rest, "\n"))) {
+		if (*line)
+			fprintf(stderr, "penstock: warning: %s\n", line);
+	}
+}
+
 void progress_model(const struct index *ix, const struct plan *p, const struct plan_table *t,
 		    const char *name, const char *drive, const char *socket)
 {
@@ -39,13 +53,7 @@ void progress_model(const struct index *ix, const struct plan *p, const struct p
 		(double)t->bytes[PART_RESIDENT] / GB, p->experts ? p->slots : 0,
 		(unsigned long long)(p->experts ? t->all_slots : 0), drive, *drive ? ", " : "",
 		socket);
-	for (const char *w = ix->warnings; *w;) {
-		int len = (int)strcspn(w, "\n");
-
-		fprintf(stderr, "penstock: warning: %.*s\n", len, w);
-		w += len;
-		w += *w == '\n';
-	}
+	print_warnings(ix);
 }
 
 void progress_plan(const struct plan *p, const struct plan_table *t)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 static int map_object(struct attach *a, enum object o, struct err *e)
@@ -28,6 +29,9 @@ static int map_object(struct attach *a, enum object o, struct err *e)
 		return err_set(e, -errno, "%s: cannot map object %s: %s",
 			       graph_roles[a->role].program, graph_objects[o].name,
 			       strerror(errno));
+	/* where the kernel gives huge pages; objects of which little is touched do not want them */
+	if (o == OBJ_RESIDENT || o == OBJ_SLOTS || o == OBJ_KV)
+		madvise(p, (size_t)st.st_size, MADV_HUGEPAGE);
 	a->object[o] = p;
 	a->bytes[o] = (uint64_t)st.st_size;
 	h = p;
@@ -71,6 +75,8 @@ int attach_open(struct attach *a, enum role role, struct err *e)
 
 	memset(a, 0, sizeof(*a));
 	a->role = role;
+	/* started from a descriptor, a process is called by its number before Linux 6.14 */
+	prctl(PR_SET_NAME, program_invocation_short_name);
 	for (unsigned o = 0; o < OBJ_COUNT; o++) {
 		if (graph_access(role, (enum object)o) == ACCESS_NONE ||
 		    (role == ROLE_SURVEY && !surveyed((enum object)o)))
