@@ -165,28 +165,33 @@ static int refuse(const struct plan *p, const struct plan_table *t, struct err *
 		(double)(t->total - p->memory) / gb, (t->total + (1u << 20) - 1) >> 20);
 }
 
-/* The smallest node: chooses the chunk. */
+static int add_up_chunk(struct plan *p, struct plan_table *t, const struct plan_input *in,
+			uint32_t chunk, struct err *e)
+{
+	p->rows[BATCH_PREFILL] = chunk;
+	return add_up(p, t, in, e);
+}
+
+/* The smallest node: the chunk that was asked for, or the largest that costs no more than an eighth of the budget. */
 static int choose_chunk(struct plan *p, struct plan_table *t, const struct plan_input *in,
 			struct err *e)
 {
-	const struct boot_options *o = in->options;
-	uint32_t chunk = o->chunk ? (uint32_t)o->chunk : CHUNK_MAX;
-	int rc;
+	uint32_t asked = (uint32_t)in->options->chunk, chunk = CHUNK_MAX;
+	int rc = add_up_chunk(p, t, in, asked ? asked : CHUNK_MIN, e);
+	uint64_t least = t->total;
 
-	while (!o->chunk && chunk / 2 >= p->context && chunk > CHUNK_MIN)
+	if (rc || least > in->budget)
+		return rc ? rc : refuse(p, t, e);
+	if (asked)
+		return 0;
+	while (chunk / 2 >= p->context && chunk > CHUNK_MIN)
 		chunk /= 2;
-	for (;; chunk /= 2) {
-		p->rows[BATCH_PREFILL] = chunk;
-		rc = add_up(p, t, in, e);
-		if (rc)
+	for (; chunk > CHUNK_MIN; chunk /= 2) {
+		rc = add_up_chunk(p, t, in, chunk, e);
+		if (rc || (t->total <= in->budget && t->total - least <= in->budget / 8))
 			return rc;
-		if (o->chunk || chunk <= CHUNK_MIN)
-			break;
-		if (t->total <= in->budget &&
-		    t->bytes[PART_ROWS] + t->bytes[PART_PRIVATE] <= in->budget / 8)
-			break;
 	}
-	return t->total > in->budget ? refuse(p, t, e) : 0;
+	return add_up_chunk(p, t, in, CHUNK_MIN, e);
 }
 
 /* How many units of `bytes` the share pays for, kernel's part included. */

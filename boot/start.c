@@ -68,6 +68,23 @@ static void raise_limits(void)
 	}
 }
 
+/* What init holds with every connection taken, and what a child needs while it moves its descriptors. */
+static int check_descriptors(const struct init *in, struct err *e)
+{
+	uint64_t files = in->files.count, own = files + 2 * OBJ_COUNT + CONNS + 64;
+	uint64_t child = FD_FILE + 2 * files + 2 * OBJ_COUNT + 64;
+	uint64_t need = own > child ? own : child;
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur >= need)
+		return 0;
+	return err_exit(e, STATUS_MEMORY, -EMFILE,
+			"a node of %" PRIu64 " files needs %" PRIu64
+			" descriptors, the limit is %" PRIu64
+			". Raise it (`ulimit -n`, LimitNOFILE=)",
+			files, need, (uint64_t)r.rlim_cur);
+}
+
 /* Signals become readable; a SIGHUP that was ignored (nohup) stays so. */
 static int take_signals(struct init *in, struct err *e)
 {
@@ -170,6 +187,8 @@ int start_node(struct init *in, struct err *e)
 	rc = start_programs(in, e);
 	if (!rc)
 		rc = store_files_open(&in->files, in->options.model, e);
+	if (!rc)
+		rc = check_descriptors(in, e);
 	if (!rc && !in->options.client)
 		rc = listen_open(&in->listen, in->options.socket, e);
 	if (!rc)

@@ -29,6 +29,9 @@ with Folder() as f:
     text = refused(bin_, 4, ["not enough memory", "are missing", "--memory"], "too little memory has status 4",
                    f.model, "--memory", "2M", "--socket", f.socket)
     ok(not os.path.exists(f.socket), "and leaves no socket")
+    few = subprocess.run(["bash", "-c", f"ulimit -n 100; exec {bin_}/penstock run {f.model} --socket {f.socket}"],
+                         capture_output=True, text=True, timeout=30)
+    ok(few.returncode == 4 and "ulimit -n" in few.stderr, "too few descriptors have status 4", few.stderr)
     damaged = os.path.join(f.path, "damaged")
     shutil.copytree(f.model, damaged)
     with open(os.path.join(damaged, "model.safetensors"), "r+b") as d:
