@@ -1,25 +1,43 @@
 /*
  * Reads the resident weights; see load.h. Neighbours in the list are usually neighbours in the file (the survey sorted them so), and most are
- * small scales: they are read together, a window of the file at a time.
+ * small scales: they are read together, a window of the file at a time. A few readers take such windows in the order of the list, so that the drive is busy
+ * while what it delivered is checked and put in place; the count that others see is that of the list's unbroken beginning.
  */
 #include "model/store/load.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
+	READERS = 3,
 	WINDOW_BYTES = 8 << 20, /* a multiple of DRIVE_ALIGN */
 	GAP_BYTES =
 		64 << 10 /* unneeded bytes between two tensors that are cheaper read than skipped */
 };
 
-struct window {
-	char *data; /* WINDOW_BYTES, aligned */
-	uint32_t file;
-	uint64_t off, len; /* bytes [off, off + len) of the file are in data; len 0: none */
+/* A place in the list: byte `done` of the tensor of load i. */
+struct cursor {
+	uint64_t i, done;
+	uint64_t before; /* bytes of the list up to here */
+};
+
+/* What one reader does at a time: the list from `begin` to `end`, all of one file and inside one window of it. */
+struct job {
+	struct cursor begin, end;
+	uint64_t file_off, file_end; /* bytes that hold it */
+};
+
+struct reader {
+	struct loading *l;
+	pthread_t thread;
+	char *window;   /* WINDOW_BYTES, aligned */
+	struct job job; /* under the lock; running: not done yet */
+	bool running;
+	struct err e; /* what went wrong with the job */
 };
 
 struct loading {
@@ -27,53 +45,62 @@ struct loading {
 	const struct store_files *files;
 	const struct index_load *load;
 	char *resident;
-	struct window window;
-	struct err *e;
+	pthread_mutex_t lock; /* over everything below, and the readers' jobs */
+	struct cursor next;   /* where the next job begins */
+	bool failed;          /* no more jobs */
+	struct reader reader[READERS];
 };
 
-/* Where the run of reads that begins with load i and leaves no large gap ends in its file, at most a window from `begin`. */
-static uint64_t run_end(const struct loading *l, uint64_t i, uint64_t begin)
+/* Cuts the next job off the list. The list is not at its end. */
+static void cut_job(const struct loading *l, struct job *job)
 {
-	const struct index_load *load = &l->load[i];
-	const uint64_t limit = begin + WINDOW_BYTES;
-	uint64_t end = load->file_off + load->bytes;
+	struct cursor c = l->next;
+	const struct index_load *load = &l->load[c.i];
+	const uint64_t file = load->file;
+	uint64_t end = load->file_off + c.done;
+	uint64_t limit;
 
-	for (i++; i < l->ix->loads.count && end < limit; i++) {
-		const struct index_load *next = &l->load[i];
+	job->begin = c;
+	job->file_off = end & ~(uint64_t)(DRIVE_ALIGN - 1);
+	limit = job->file_off + WINDOW_BYTES;
+	for (; c.i < l->ix->loads.count; c.i++, c.done = 0) {
+		uint64_t start;
+		uint64_t left;
+		uint64_t take;
 
-		if (next->file != load->file || next->file_off < end ||
-		    next->file_off - end > GAP_BYTES)
+		load = &l->load[c.i];
+		start = load->file_off + c.done;
+		left = load->bytes - c.done;
+		if (load->file != file || start < end || start - end > GAP_BYTES || start >= limit)
 			break;
-		end = next->file_off + next->bytes;
+		/* A tensor that goes on behind the window is cut at a multiple of four bytes, so that no element is. */
+		take = left <= limit - start ? left : (limit - start) & ~(uint64_t)3;
+		c.done += take;
+		c.before += take;
+		end = start + take;
+		if (take < left)
+			break;
 	}
-	return end < limit ? end : limit;
+	job->end = c;
+	job->file_end = end;
 }
 
-/* Makes byte `off` of load i's file, and what follows of its run, available in the window. */
-static int fill_window(struct loading *l, uint64_t i, uint64_t off)
+/* Reads a job's bytes. Window and file offset are aligned alike, so that only the file's ragged end goes through the bounce buffer. */
+static int read_job(struct reader *r)
 {
-	struct window *w = &l->window;
-	const uint64_t file_bytes = l->files->file[l->load[i].file].bytes;
-	uint64_t begin = off & ~(uint64_t)(DRIVE_ALIGN - 1);
-	uint64_t end = (run_end(l, i, begin) + DRIVE_ALIGN - 1) & ~(uint64_t)(DRIVE_ALIGN - 1);
+	const struct loading *l = r->l;
+	const struct job *job = &r->job;
+	const uint32_t file = l->load[job->begin.i].file;
+	const uint64_t file_bytes = l->files->file[file].bytes;
+	uint64_t end = (job->file_end + DRIVE_ALIGN - 1) & ~(uint64_t)(DRIVE_ALIGN - 1);
+	char tail[2 * DRIVE_ALIGN];
+	char *bounce = tail + (DRIVE_ALIGN - (uintptr_t)tail % DRIVE_ALIGN) % DRIVE_ALIGN;
 
-	if (end > file_bytes)
-		end = file_bytes;
-	w->len = 0;
-	/* The window is aligned in memory and in the file, so that store_read needs no bounce buffer but for the file's ragged end. */
-	if (end > begin) {
-		char tail[2 * DRIVE_ALIGN];
-		char *bounce = tail + (DRIVE_ALIGN - (uintptr_t)tail % DRIVE_ALIGN) % DRIVE_ALIGN;
-		int rc = store_read(l->files, l->load[i].file, begin, w->data, end - begin, bounce,
-				    DRIVE_ALIGN, l->e);
-
-		if (rc)
-			return rc;
-	}
-	w->file = l->load[i].file;
-	w->off = begin;
-	w->len = end - begin;
-	return 0;
+	end = end < file_bytes ? end : file_bytes;
+	if (end <= job->file_off)
+		return 0; /* empty tensors at the file's end */
+	return store_read(l->files, file, job->file_off, r->window, end - job->file_off, bounce,
+			  DRIVE_ALIGN, &r->e);
 }
 
 static void widen(float *out, const uint16_t *in, size_t n)
@@ -85,24 +112,24 @@ static void widen(float *out, const uint16_t *in, size_t n)
 	}
 }
 
-static int not_finite(struct loading *l, const struct index_load *load, uint64_t element)
+static int not_finite(struct reader *r, const struct index_load *load, uint64_t element)
 {
-	const char *name = (const char *)l->ix + l->ix->names.off + load->name;
+	const char *name = (const char *)r->l->ix + r->l->ix->names.off + load->name;
 	char cut[204];
 
 	return err_exit(
-		l->e, STATUS_MODEL, -EBADMSG,
+		&r->e, STATUS_MODEL, -EBADMSG,
 		"%s: tensor %s: element %" PRIu64 " is not a finite number: the file is damaged. "
 		"Copy it again",
-		l->files->file[load->file].name, err_name(cut, name, strlen(name)), element);
+		r->l->files->file[load->file].name, err_name(cut, name, strlen(name)), element);
 }
 
 /* Takes bytes [done, done + n) of the tensor from `from`, checks them and puts them in their place. */
-static int place_piece(struct loading *l, const struct index_load *load, uint64_t done,
+static int place_piece(struct reader *r, const struct index_load *load, uint64_t done,
 		       const char *from, uint64_t n)
 {
 	const uint64_t size = load->stored == INDEX_F32 ? 4 : load->stored == INDEX_BF16 ? 2 : 1;
-	char *to = l->resident + load->off;
+	char *to = r->l->resident + load->off;
 	int64_t found;
 
 	if (load->widen) {
@@ -115,41 +142,102 @@ static int place_piece(struct loading *l, const struct index_load *load, uint64_
 			memcpy(aligned, from + at, bytes);
 			found = load_find_nonfinite(aligned, bytes, INDEX_BF16);
 			if (found >= 0)
-				return not_finite(l, load, (done + at) / 2 + (uint64_t)found);
+				return not_finite(r, load, (done + at) / 2 + (uint64_t)found);
 			widen((float *)(void *)to + (done + at) / 2, aligned, bytes / 2);
 		}
 		return 0;
 	}
 	memcpy(to + done, from, n);
 	found = load_find_nonfinite(to + done, n, load->stored);
-	return found < 0 ? 0 : not_finite(l, load, done / size + (uint64_t)found);
+	return found < 0 ? 0 : not_finite(r, load, done / size + (uint64_t)found);
 }
 
-static int load_tensor(struct loading *l, uint64_t i)
+static int place_job(struct reader *r)
 {
-	const struct index_load *load = &l->load[i];
-	const struct window *w = &l->window;
-	uint64_t done = 0;
+	const struct job *job = &r->job;
+	int rc = 0;
 
-	while (done < load->bytes) {
-		uint64_t off = load->file_off + done;
-		uint64_t left = load->bytes - done;
-		uint64_t n =
-			left < 4 ? left : 4; /* at least an element, so that none is cut in two */
-		int rc = 0;
+	for (uint64_t i = job->begin.i; !rc && i <= job->end.i && i < r->l->ix->loads.count; i++) {
+		const struct index_load *load = &r->l->load[i];
+		uint64_t from = i == job->begin.i ? job->begin.done : 0;
+		uint64_t to = i == job->end.i ? job->end.done : load->bytes;
 
-		if (w->file != load->file || off < w->off || off + n > w->off + w->len)
-			rc = fill_window(l, i, off);
-		if (rc)
-			return rc;
-		n = w->off + w->len - off;
-		n = n < left ? n & ~(uint64_t)3 : left;
-		rc = place_piece(l, load, done, w->data + (off - w->off), n);
-		if (rc)
-			return rc;
-		done += n;
+		if (to > from)
+			rc = place_piece(r, load, from,
+					 r->window + (load->file_off + from - job->file_off),
+					 to - from);
 	}
-	return 0;
+	return rc;
+}
+
+/* Publishes how much of the list is there without a gap: up to the earliest job that is still running. Under the lock. */
+static void publish(struct loading *l)
+{
+	struct resident_header *header = (struct resident_header *)(void *)l->resident;
+	uint64_t loaded = l->next.before;
+
+	for (unsigned i = 0; i < READERS; i++)
+		if (l->reader[i].running && l->reader[i].job.begin.before < loaded)
+			loaded = l->reader[i].job.begin.before;
+	/* release: whoever acquires the count sees these weights; other readers' came through the lock */
+	atomic_store_explicit(&header->loaded, loaded, memory_order_release);
+}
+
+/* Ends the job that the reader had, and takes the next. False at the end of the list or after a failure. */
+static bool next_job(struct reader *r, bool finished)
+{
+	struct loading *l = r->l;
+	bool more;
+
+	pthread_mutex_lock(&l->lock);
+	if (finished) {
+		r->running = false;
+		if (!l->failed)
+			publish(l);
+	}
+	more = !l->failed && l->next.i < l->ix->loads.count;
+	if (more) {
+		cut_job(l, &r->job);
+		l->next = r->job.end;
+		r->running = true;
+	}
+	pthread_mutex_unlock(&l->lock);
+	return more;
+}
+
+static void *reader(void *context)
+{
+	struct reader *r = context;
+	bool finished = false;
+
+	while (next_job(r, finished)) {
+		int rc = read_job(r);
+
+		if (!rc)
+			rc = place_job(r);
+		if (rc) {
+			pthread_mutex_lock(&r->l->lock);
+			r->l->failed = true;
+			pthread_mutex_unlock(&r->l->lock);
+			break;
+		}
+		finished = true;
+	}
+	return NULL;
+}
+
+/* The failure that comes first in the list: every job before it was taken earlier and has been finished. */
+static int first_failure(const struct loading *l, struct err *e)
+{
+	const struct reader *first = NULL;
+
+	for (unsigned i = 0; i < READERS; i++) {
+		const struct reader *r = &l->reader[i];
+
+		if (r->e.code && (!first || r->job.begin.before < first->job.begin.before))
+			first = r;
+	}
+	return first ? err_exit(e, first->e.status, first->e.code, "%s", first->e.text) : 0;
 }
 
 int load_resident(const struct index *ix, const struct store_files *files, void *resident,
@@ -161,24 +249,28 @@ int load_resident(const struct index *ix, const struct store_files *files, void 
 		.files = files,
 		.load = (const struct index_load *)(const void *)((const char *)ix + ix->loads.off),
 		.resident = resident,
-		.window.data = aligned_alloc(DRIVE_ALIGN, WINDOW_BYTES),
-		.e = e,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
-	uint64_t loaded = 0;
-	int rc = 0;
+	char *windows = aligned_alloc(DRIVE_ALIGN, (size_t)READERS * WINDOW_BYTES);
+	unsigned started = 1;
+	int rc;
 
-	if (!l.window.data)
+	if (!windows)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for reading the weights");
 	header->magic = RESIDENT_MAGIC;
 	header->bytes = ix->resident_bytes;
-	for (uint64_t i = 0; !rc && i < ix->loads.count; i++) {
-		rc = load_tensor(&l, i);
-		if (rc)
-			break;
-		loaded += l.load[i].bytes;
-		/* release: whoever acquires the count sees these weights */
-		atomic_store_explicit(&header->loaded, loaded, memory_order_release);
+	for (unsigned i = 0; i < READERS; i++) {
+		l.reader[i].l = &l;
+		l.reader[i].window = windows + (size_t)i * WINDOW_BYTES;
 	}
-	free(l.window.data);
+	/* The caller is the first reader; without the others it is only slower. */
+	for (; started < READERS; started++)
+		if (pthread_create(&l.reader[started].thread, NULL, reader, &l.reader[started]))
+			break;
+	reader(&l.reader[0]);
+	for (unsigned i = 1; i < started; i++)
+		pthread_join(l.reader[i].thread, NULL);
+	rc = first_failure(&l, e);
+	free(windows);
 	return rc;
 }

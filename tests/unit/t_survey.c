@@ -2,6 +2,7 @@
  * The survey and the loading of golden checkpoints: those in tests/golden/models always, all seven where /work/shared is present. What the
  * index says is compared with the headers read here again, and every resident weight with the file's own bytes.
  */
+/* tsan */
 #include "model/store/load.h"
 #include "model/store/survey.h"
 #include "model/store/table.h"
