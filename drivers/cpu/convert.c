@@ -38,11 +38,11 @@ void to_bf16_scalar(uint16_t *y, const float *x, size_t n, size_t n_padded)
 #define E4M3_16(v) E4M3_4(v), E4M3_4((v) + 4), E4M3_4((v) + 8), E4M3_4((v) + 12)
 #define E4M3_64(v) E4M3_16(v), E4M3_16((v) + 16), E4M3_16((v) + 32), E4M3_16((v) + 48)
 
-static const float e4m3[256] = {E4M3_64(0), E4M3_64(64), E4M3_64(128), E4M3_64(192)};
+const float e4m3_values[256] = {E4M3_64(0), E4M3_64(64), E4M3_64(128), E4M3_64(192)};
 
 float e4m3_to_f32(uint8_t x)
 {
-	return e4m3[x];
+	return e4m3_values[x];
 }
 
 uint8_t f32_to_e4m3(float x)

@@ -2,12 +2,11 @@
  * Rule 4, the definition: products with the transpose of stored rows, each output a lane of its own. The absorbed
  * query and the attention values are sums of this shape and order.
  */
-#include "drivers/cpu/math.h"
 #include "drivers/cpu/variants.h"
 
 static float widen(const void *data, uint32_t type, size_t at)
 {
-	return type == WEIGHT_FP8 ? e4m3_to_f32(((const uint8_t *)data)[at]) : bf16_at(data, at);
+	return type == WEIGHT_FP8 ? e4m3_values[((const uint8_t *)data)[at]] : bf16_at(data, at);
 }
 
 /* The group [i, end) of column c; w points at the contraction's first row. */

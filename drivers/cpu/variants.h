@@ -25,6 +25,9 @@ static inline float sqrt_f32(float x)
 	return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
 }
 
+/* e4m3_to_f32 of every code: a call for each weight would double the scalar kernels' time. */
+extern const float e4m3_values[256];
+
 /* Stored weights may lie at odd addresses. */
 static inline float bf16_at(const void *data, size_t i)
 {
