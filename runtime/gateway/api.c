@@ -459,6 +459,34 @@ static int check_together(struct reader *c)
 	return 0;
 }
 
+/*
+ * Python writes NaN and Infinity, which JSON lacks, and 1e999 is no double: where nothing else is wrong with a body, the field is named.
+ * Returns -1 always.
+ */
+static int broken_json(struct reader *c, const char *body, size_t len, const yyjson_alc *alc,
+		       const struct err *err)
+{
+	yyjson_obj_iter it;
+	yyjson_val *key;
+	yyjson_doc *doc;
+	char *text;
+
+	memcpy(&text, &body, sizeof(text)); /* not written to: not read in place */
+	doc = yyjson_read_opts(text, len, YYJSON_READ_ALLOW_INF_AND_NAN, alc, NULL);
+	it = yyjson_obj_iter_with(doc ? yyjson_doc_get_root(doc) : NULL);
+	while ((key = yyjson_obj_iter_next(&it)) != NULL) {
+		yyjson_val *v = yyjson_obj_iter_get_val(key);
+		const struct field *f = find(key, c->r->endpoint);
+
+		if (!f || !yyjson_is_real(v) || isfinite(yyjson_get_real(v)))
+			continue;
+		c->field = f->name;
+		return invalid(c, "not a finite number");
+	}
+	return api_refuse(c->e, 400, NULL, "invalid_json", "The body is not valid JSON: %s",
+			  err->text);
+}
+
 int api_read(struct api_request *r, enum api_endpoint endpoint, const struct api_model *m,
 	     const char *body, size_t len, struct arena *a, struct api_error *e)
 {
@@ -474,8 +502,7 @@ int api_read(struct api_request *r, enum api_endpoint endpoint, const struct api
 
 				  .temperature = m->temperature};
 	if (json_read(&doc, body, len, JSON_PLAIN, &alc, &err))
-		return api_refuse(e, 400, NULL, "invalid_json", "The body is not valid JSON: %s",
-				  err.text);
+		return broken_json(&c, body, len, &alc, &err);
 	root = yyjson_doc_get_root(doc); /* the document stays: the arena is reset whole */
 	if (!yyjson_is_obj(root))
 		return api_refuse(e, 400, NULL, "invalid_json", "The body must be a JSON object");

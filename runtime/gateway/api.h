@@ -11,13 +11,18 @@
 #include "runtime/gateway/out.h"
 #include "runtime/gateway/stop.h"
 
+enum {
+	API_PARAM = 208, /* bytes of a field's name before broken UTF-8 is replaced */
+	API_TEXT = 640   /* the same of a message */
+};
+
 /* Why a request is refused; becomes the error envelope. */
 struct api_error {
-	int status;       /* 0: none */
-	const char *code; /* or NULL */
-	char param[212];  /* the top-level field, "" if none */
-	char message[640];
-	unsigned retry_after; /* seconds, 0: none */
+	int status;                    /* 0: none */
+	const char *code;              /* or NULL */
+	char param[3 * API_PARAM + 1]; /* the top-level field, "" if none; UTF-8 */
+	char message[3 * API_TEXT];    /* UTF-8 */
+	unsigned retry_after;          /* seconds, 0: none */
 };
 
 /* What the requests are checked against. Borrowed for the life of the process. */

@@ -1,6 +1,8 @@
 /* The error envelope, and the allocator that yyjson gets; see api.h. */
 #include "runtime/gateway/api.h"
 
+#include "model/text/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,25 +10,19 @@
 int api_refuse(struct api_error *e, int status, const char *param, const char *code,
 	       const char *format, ...)
 {
+	char text[API_TEXT];
 	va_list args;
-	int n;
 
 	memset(e, 0, sizeof(*e));
 	e->status = status;
 	e->code = code;
+	/* names and texts were cut by bytes on their way, and the envelope must be UTF-8 */
 	if (param)
-		snprintf(e->param, sizeof(e->param), "%s", param);
+		utf8_copy_lossy(e->param, (const uint8_t *)param, strnlen(param, API_PARAM));
 	va_start(args, format);
-	n = vsnprintf(e->message, sizeof(e->message), format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	/* A cut must not split a character. */
-	if (n >= (int)sizeof(e->message)) {
-		size_t end = sizeof(e->message) - 1;
-
-		while (end && ((unsigned char)e->message[end - 1] & 0xc0) == 0x80)
-			end--;
-		e->message[end ? end - 1 : 0] = 0;
-	}
+	utf8_copy_lossy(e->message, (const uint8_t *)text, strlen(text));
 	return -1;
 }
 
