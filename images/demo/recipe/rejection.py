@@ -17,7 +17,7 @@ from model import Positions
 from sampling import Sampler
 
 FILE = "rejection.jsonl"
-QUESTIONS = 1600
+QUESTIONS = 600
 TRIES = 4
 BATCH_QUESTIONS = 24
 REPLY_LIMIT = 220
