@@ -9,6 +9,7 @@
 
 #include "drivers/nvme/ring.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <liburing.h>
 #include <linux/futex.h>
@@ -198,6 +199,7 @@ static void *stream_thread(void *context)
 		struct stream_job *job;
 		struct io_uring_cqe *cqe;
 		unsigned head, seen = 0;
+		int rc;
 
 		while (s->n_free && (job = next_job(s)) != NULL)
 			cut(s, job);
@@ -205,7 +207,9 @@ static void *stream_thread(void *context)
 			sleep_until_put(s);
 			continue;
 		}
-		io_uring_submit_and_wait(&s->ring, 1);
+		rc = io_uring_submit_and_wait(&s->ring, 1);
+		/* anything else means that ring and restrictions do not fit: our own bug, and never a reason to spin */
+		assert(rc >= 0 || rc == -EINTR || rc == -EAGAIN || rc == -EBUSY);
 		io_uring_for_each_cqe(&s->ring, head, cqe)
 		{
 			seen++;
@@ -227,7 +231,7 @@ int stream_open(struct stream **out, int uring_fd, const void *params, uint64_t 
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the streaming thread");
 	memcpy(&p, params, sizeof(p));
 	rc = nvme_ring_attach(&s->ring, uring_fd, &p, e);
-	if (rc < 0)
+	if (rc)
 		return rc;
 	s->base = base;
 	s->piece_bytes = piece_bytes;

@@ -255,9 +255,10 @@ static int serve(struct score *s, uint32_t conn, bool *busy, struct err *e)
 	int rc = 0;
 
 	if (l->prompt == UINT32_MAX) {
-		*busy = s->next < s->prompts.count;
-		if (*busy)
+		if (s->next < s->prompts.count) {
+			*busy = true;
 			start_prompt(s, conn);
+		}
 		return 0;
 	}
 	record_read(attach_at(&s->at, OBJ_ROUTER, lay->router_record), lay->router_record_size,
