@@ -237,7 +237,9 @@ static int first_failure(const struct loading *l, struct err *e)
 		if (r->e.code && (!first || r->job.begin.before < first->job.begin.before))
 			first = r;
 	}
-	return first ? err_exit(e, first->e.status, first->e.code, "%s", first->e.text) : 0;
+	return first ? err_exit(e, (enum err_status)first->e.status, first->e.code, "%s",
+				first->e.text)
+		     : 0;
 }
 
 int load_resident(const struct index *ix, const struct store_files *files, void *resident,

@@ -180,7 +180,8 @@ static int run_writers(struct writing *w, double *seconds, struct err *e)
 	for (unsigned i = 0; i < started; i++)
 		pthread_join(thread[i], NULL);
 	*seconds = progress_end(&p, atomic_load_explicit(&w->done, memory_order_relaxed));
-	return w->e.code ? err_exit(e, w->e.status, w->e.code, "%s", w->e.text) : 0;
+	return w->e.code ? err_exit(e, (enum err_status)w->e.status, w->e.code, "%s", w->e.text)
+			 : 0;
 }
 
 int synth_write(const struct synth_plan *p, int dirfd, double *seconds, struct err *e)

@@ -222,7 +222,8 @@ static int read_all(struct verify *v, double *seconds, struct err *e)
 	for (unsigned i = 0; i < started; i++)
 		pthread_join(thread[i], NULL);
 	*seconds = progress_end(&p, atomic_load_explicit(&v->done, memory_order_relaxed));
-	return v->failed.code ? err_exit(e, v->failed.status, v->failed.code, "%s", v->failed.text)
+	return v->failed.code ? err_exit(e, (enum err_status)v->failed.status, v->failed.code, "%s",
+					 v->failed.text)
 			      : 0;
 }
 

@@ -8,11 +8,13 @@
 #include "model/store/table.h"
 #include "tests/tap.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum {
 	INDEX_CAP = 8 << 20
@@ -203,6 +205,51 @@ static void check_model(const char *path)
 	store_files_close(&files);
 }
 
+/* A copy of the golden model whose tensor `name` has `bad` in the middle does not load, and the message names it. */
+static void check_damaged(const char *name, const void *bad, size_t bad_bytes)
+{
+	char dir[] = "/tmp/t_survey.XXXXXX";
+	char command[256];
+	char path[320];
+	const struct index *ix;
+	const struct index_load *load;
+	struct err e = {0};
+	void *resident;
+	bool damaged = false;
+	int rc;
+
+	if (!mkdtemp(dir))
+		return;
+	snprintf(command, sizeof(command), "cp tests/golden/models/v3/*.* %s", dir);
+	ok(system(command) == 0, "a copy of the model is made");
+	ix = open_model(dir);
+	load = (const struct index_load *)(const void *)((const char *)ix + ix->loads.off);
+	for (uint64_t i = 0; i < ix->loads.count; i++, load++) {
+		int fd;
+
+		if (strcmp((const char *)ix + ix->names.off + load->name, name) != 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", dir, index_file(ix, load->file)->name);
+		fd = open(path, O_WRONLY);
+		damaged =
+			pwrite(fd, bad, bad_bytes, (off_t)(load->file_off + load->bytes / 8 * 4)) ==
+			(ssize_t)bad_bytes;
+		close(fd);
+	}
+	ok(damaged, "%s is damaged", name);
+	resident = calloc(1, ix->resident_bytes);
+	rc = load_resident(ix, &files, resident, &e);
+	ok(rc < 0 && e.status == STATUS_MODEL && strstr(e.text, name) &&
+		   strstr(e.text, ".safetensors"),
+	   "a number in %s that is not finite is found at load: %s", name, e.text);
+	ok(((struct resident_header *)resident)->loaded < ix->load_bytes,
+	   "and the count never says that all is there");
+	free(resident);
+	store_files_close(&files);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	ok(system(command) == 0, "the copy is removed");
+}
+
 static void check_v3(void)
 {
 	const struct index *ix = open_model("tests/golden/models/v3");
@@ -233,6 +280,11 @@ int main(void)
 	check_model("tests/golden/models/v3");
 	check_model("tests/golden/models/moonlight");
 	check_model("tests/golden/models/v31-resaved");
+	check_damaged("model.layers.1.mlp.gate.weight", "\xc0\x7f", 2);
+	check_damaged("model.layers.1.mlp.gate.e_score_correction_bias", "\0\0\x80\xff", 4);
+	check_damaged("model.layers.2.self_attn.o_proj.weight", "\xff", 1);
+	check_damaged("model.layers.2.mlp.experts.31.up_proj.weight_scale_inv", "\0\0\xc0\x7f", 4);
+	check_damaged("model.norm.weight", "\x80\xff", 2);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		struct stat st;
 
