@@ -152,10 +152,11 @@ static void build_rows(struct build *b, uint32_t conn, uint32_t from, uint32_t t
 	memcpy(b->pages + list, router_table(r, q->place), q->n_pages * sizeof(uint32_t));
 	b->area->n_pages += q->n_pages;
 	if (q->copy_rows)
-		b->copy[b->area->n_copies++] =
-			(struct pass_copy){.from = q->copy_from,
-					   .to = router_table(r, q->place)[q->n_pages - 1],
-					   .rows = q->copy_rows};
+		b->copy[b->area->n_copies++] = (struct pass_copy){
+			.from = q->copy_from,
+			/* the page cut short by the shared part; have_page may have added more */
+			.to = router_table(r, q->place)[q->computed / KV_PAGE_ROWS],
+			.rows = q->copy_rows};
 	q->in_pass = 1;
 }
 
