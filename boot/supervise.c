@@ -267,7 +267,7 @@ static void log_death(struct init *in, enum role role, const siginfo_t *si)
 {
 	uint64_t g = atomic_load_explicit(&in->node->generation[role], memory_order_relaxed);
 
-	if (kinds[role].kind == KIND_TASK || in->stage == STAGE_STOPPING)
+	if (kind_of(in, role) != KIND_SERVER || in->stage == STAGE_STOPPING)
 		return;
 	count_add(in->log, COUNT_RESTARTS, 1);
 	log_write(in->log, 1, LOG_DIED,
