@@ -1,18 +1,23 @@
 /*
- * Worker teams; see team.h. A step is announced by raising the word `step`; the last to arrive at a
- * barrier raises the word `phase`. Whoever waits for one of the two words looks at it for at most
- * 50 us and then sleeps on it.
+ * Worker teams; see team.h. The leader announces a piece of work by raising `step`; the last to
+ * arrive at a barrier raises `phase`; the last follower to finish raises `finished` for the leader.
+ * Whoever waits for one of these looks at it for at most 50 us and then sleeps: for a phase or a
+ * finish on that word, for a step on the worker's own sleep word, which the twin in another server
+ * rings as well.
  *
- * No wake-up is lost, for either word:
+ * No wake-up is lost on `phase` and `finished`:
  *  1. A sleeper adds itself to `sleepers`, then calls FUTEX_WAIT(word, old), in which the kernel
- * compares word and old again.
+ *     compares word and old again.
  *  2. Who raises the word stores it, then reads `sleepers`, and calls FUTEX_WAKE if it is not 0.
  *  3. All four accesses are sequentially consistent, so either the raiser's read comes after the
- * sleeper's addition: it wakes, and a sleeper that is not asleep yet finds in the kernel that the
- * word has moved; or it comes before: then the store is older than the sleeper's comparison, which
- * sees it.
+ *     sleeper's addition: it wakes, and a sleeper that is not asleep yet finds in the kernel that
+ *     the word has moved; or it comes before: then the store is older than the sleeper's
+ *     comparison, which sees it.
  *  4. A word only rises, and by one while any worker waits for it: it cannot come back to `old`
- * during a wait.
+ *     during a wait.
+ * Nor on sleep words: a worker exchanges ASLEEP into its own, fences, looks at `step` again and only
+ * then waits; the leader raises `step`, fences, and exchanges AWAKE into every word that it finds
+ * ASLEEP, waking it (ipc/bell.h has the same argument by number). A twin's ring is a hint only.
  */
 #include "runtime/team.h"
 
@@ -41,14 +46,24 @@ struct word {
 	_Atomic uint32_t sleepers;
 };
 
+/* A sleep word of a team that was given none. */
+struct rest {
+	_Alignas(64) _Atomic uint32_t word;
+};
+
 struct team {
-	struct word step;  /* raised by the leader: work and context are set */
-	struct word phase; /* raised by the last worker to arrive at a barrier */
+	struct word step;     /* raised by the leader: work, context and twin are set */
+	struct word phase;    /* raised by the last worker to arrive at a barrier */
+	struct word finished; /* raised by every follower that has done its work */
 	_Alignas(64) _Atomic uint32_t arrived;
 	unsigned count;
 	bool spin; /* every worker has a CPU of its own */
 	team_work *work;
 	void *context;
+	char *twin; /* sleep words of the next stage's team, NULL: more work of this step follows */
+	char *sleep; /* own sleep words, `stride` apart */
+	size_t stride;
+	struct rest rest[TEAM_MAX];
 	struct worker worker[TEAM_MAX];
 	pthread_t thread[TEAM_MAX];
 	unsigned cpu[TEAM_MAX];
@@ -77,6 +92,13 @@ static void word_wait(struct word *w, uint32_t old, bool spin)
 static void word_raise(struct word *w, uint32_t value)
 {
 	atomic_store(&w->value, value);
+	if (atomic_load(&w->sleepers))
+		syscall(SYS_futex, &w->value, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+static void word_add(struct word *w)
+{
+	atomic_fetch_add(&w->value, 1);
 	if (atomic_load(&w->sleepers))
 		syscall(SYS_futex, &w->value, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
@@ -117,24 +139,84 @@ static void float_mode_set(void)
 	_mm_setcsr(0x1f80 | 0x8040);
 }
 
+static _Atomic uint32_t *sleep_word(char *words, size_t stride, unsigned i)
+{
+	return (_Atomic uint32_t *)(void *)(words + i * stride);
+}
+
+/* Shared with other processes, so never FUTEX_PRIVATE. */
+static void sleep_ring(_Atomic uint32_t *word)
+{
+	if (atomic_load_explicit(word, memory_order_relaxed) == TEAM_ASLEEP &&
+	    atomic_exchange(word, TEAM_AWAKE) == TEAM_ASLEEP)
+		syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* Looks at the step for a while. Whether it has moved. */
+static bool step_spin(struct team *t, uint32_t old)
+{
+	uint64_t begin = clock_now_ns();
+
+	do {
+		for (unsigned i = 0; i < SPIN_LOOKS; i++) {
+			/* acquire: pairs with the store in team_run_last */
+			if (atomic_load_explicit(&t->step.value, memory_order_acquire) != old)
+				return true;
+			_mm_pause();
+		}
+	} while (t->spin && clock_now_ns() - begin < SPIN_NS);
+	return false;
+}
+
+/*
+ * Waits for the step after `old`. Behind a piece of work that others of the same step follow, the worker looks first; behind the last, its CPU belongs to its
+ * twin: it sleeps at once, and looks when the previous stage's worker on its CPU has woken it.
+ */
+static void step_wait(struct team *t, unsigned i, uint32_t old, bool last)
+{
+	_Atomic uint32_t *word = sleep_word(t->sleep, t->stride, i);
+
+	if (!last && step_spin(t, old))
+		return;
+	for (;;) {
+		atomic_exchange(word, TEAM_ASLEEP);
+		atomic_thread_fence(memory_order_seq_cst);
+		if (atomic_load(&t->step.value) != old)
+			break;
+		syscall(SYS_futex, word, FUTEX_WAIT, TEAM_ASLEEP, NULL, NULL, 0);
+		/* relaxed: only whether a wake is needed; `step` decides */
+		atomic_store_explicit(word, TEAM_AWAKE, memory_order_relaxed);
+		if (step_spin(t, old))
+			return;
+	}
+	atomic_store_explicit(word, TEAM_AWAKE, memory_order_relaxed);
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
 	struct team *t = w->team;
-	uint32_t step = 0;
+	bool last = false;
+	char *twin;
 
 	float_mode_set();
-	for (;;) {
-		word_wait(&t->step, step++, t->spin);
+	for (uint32_t step = 0;; step++) {
+		step_wait(t, w->index, step, last);
+		twin = t->twin;
 		t->work(t->context, w);
-		worker_barrier(w);
+		/* relaxed for the value, seq_cst by word_add: the leader sees what this worker wrote */
+		word_add(&t->finished);
+		last = twin != NULL;
+		if (last)
+			sleep_ring(sleep_word(twin, t->stride, w->index));
 	}
 	return NULL;
 }
 
-void team_run(struct team *t, team_work *work, void *context)
+void team_run_last(struct team *t, team_work *work, void *context, void *twin)
 {
 	struct worker *leader = &t->worker[0];
+	uint32_t step, finished;
 
 	if (t->count == 1) {
 		work(context, leader);
@@ -142,10 +224,23 @@ void team_run(struct team *t, team_work *work, void *context)
 	}
 	t->work = work;
 	t->context = context;
-	/* relaxed: only the leader raises it */
-	word_raise(&t->step, atomic_load_explicit(&t->step.value, memory_order_relaxed) + 1);
+	t->twin = twin;
+	/* relaxed: only the leader raises it, and no follower is at work */
+	step = atomic_load_explicit(&t->step.value, memory_order_relaxed);
+	finished = atomic_load_explicit(&t->finished.value, memory_order_relaxed);
+	atomic_store(&t->step.value, step + 1);
+	atomic_thread_fence(memory_order_seq_cst);
+	for (unsigned i = 1; i < t->count; i++)
+		sleep_ring(sleep_word(t->sleep, t->stride, i));
 	work(context, leader);
-	worker_barrier(leader);
+	for (uint32_t want = finished + t->count - 1, now;
+	     (now = atomic_load_explicit(&t->finished.value, memory_order_acquire)) != want;)
+		word_wait(&t->finished, now, t->spin);
+}
+
+void team_run(struct team *t, team_work *work, void *context)
+{
+	team_run_last(t, work, context, NULL);
 }
 
 /*
@@ -200,7 +295,7 @@ static int worker_start(struct team *t, unsigned i, const pthread_attr_t *attr, 
 	return thread_pin(t->thread[i], t->cpu[i], e);
 }
 
-struct team *team_start(unsigned count, struct err *e)
+struct team *team_start(unsigned count, void *sleep_words, size_t stride, struct err *e)
 {
 	pthread_attr_t attr;
 	struct team *t;
@@ -218,6 +313,8 @@ struct team *team_start(unsigned count, struct err *e)
 	}
 	memset(t, 0, sizeof(*t));
 	t->count = count;
+	t->sleep = sleep_words ? sleep_words : (char *)t->rest;
+	t->stride = sleep_words ? stride : sizeof(struct rest);
 	if (cpus_allowed(t->cpu, &cpus, e))
 		goto fail;
 	t->spin = count <= cpus;

@@ -27,14 +27,29 @@ struct worker {
 /* Work of one step; called by every worker at once. */
 typedef void team_work(void *context, struct worker *w);
 
+/* Values of a sleep word; the same as a bell's (ipc/bell.h). */
+enum {
+	TEAM_AWAKE,
+	TEAM_ASLEEP
+};
+
 /*
- * Starts `count` - 1 threads beside the caller, pins all, sets FTZ and DAZ in all. The team is never ended: a server dies whole.
- * Memory comes from malloc at start. Returns NULL with a text.
+ * Starts `count` - 1 threads beside the caller, pins all, sets FTZ and DAZ in all. The team is never
+ * ended: a server dies whole. Between two steps worker i sleeps on the 32-bit word at sleep_words + i *
+ * stride, which lies in memory shared with other servers, so that its twin on the same CPU can wake
+ * it; NULL: on words of the team's own. Memory comes from malloc at start. Returns NULL with a text.
  */
-struct team *team_start(unsigned count, struct err *e);
+struct team *team_start(unsigned count, void *sleep_words, size_t stride, struct err *e);
 
 /* Runs work(context, worker) on every worker, the caller being worker 0; returns when all have finished. */
 void team_run(struct team *t, team_work *work, void *context);
+
+/*
+ * The same for the last piece of a step (machinery 8): each worker but the leader, when it is done, rings
+ * its twin in the next stage, whose sleep words begin at `twin` with the same stride, and goes to sleep
+ * without spinning; the leader commits and rings the next leader.
+ */
+void team_run_last(struct team *t, team_work *work, void *context, void *twin);
 
 /* All workers of the running step have arrived, and see what the others wrote before. Spins briefly, then sleeps. */
 void worker_barrier(struct worker *w);

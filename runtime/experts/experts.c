@@ -137,10 +137,10 @@ static void count_reads(struct experts *x)
 	x->seen_reads = reads;
 }
 
-bool experts_serve(struct experts *x, uint32_t batch)
+bool experts_serve(struct experts *x, uint32_t batch, bool inside)
 {
 	const struct experts_record *d = x->record.draft;
-	struct step st = {.x = x};
+	struct step st = {.x = x, .inside = inside};
 	struct err e = {0};
 	int rc = server_take(&x->s, &x->feed[batch], d->feed_head[batch], MSG_FEED, batch, &st.msg,
 			     &e);
@@ -186,7 +186,8 @@ static bool more(void *context)
 noreturn void experts_loop(struct experts *x)
 {
 	for (;;) {
-		while (experts_serve(x, BATCH_DECODE) || experts_serve(x, BATCH_PREFILL))
+		while (experts_serve(x, BATCH_DECODE, false) ||
+		       experts_serve(x, BATCH_PREFILL, false))
 			;
 		server_sleep(&x->s, more, x);
 	}

@@ -60,14 +60,15 @@ struct step {
 	float *acc;
 	const struct layer *layer;
 	uint32_t n_active;
+	bool inside; /* a decode step between two experts of a prefill step: the team stays here */
 	bool buffered; /* outputs of all experts fit in f: they are computed in the order of arrival */
 };
 
 struct experts *experts_open(struct err *e);
 noreturn void experts_loop(struct experts *x);
 
-/* Serves one FEED message of `batch` if there is one. Called by the loop, and between two experts of a prefill step. */
-bool experts_serve(struct experts *x, uint32_t batch);
+/* Serves one FEED message of `batch` if there is one. Called by the loop, and (`inside`) between two experts of a prefill step. */
+bool experts_serve(struct experts *x, uint32_t batch, bool inside);
 
 /* step.c: reads and checks everything a message names; -EBADMSG with a text. Nothing committed is touched. */
 MUST_CHECK int step_prepare(struct step *st, struct err *e);
@@ -75,8 +76,17 @@ MUST_CHECK int step_prepare(struct step *st, struct err *e);
 /* step.c: computes the block; error words and rows are then in experts' object, not yet committed. */
 void step_compute(struct step *st);
 
-/* routed.c: the routed experts of a MoE layer, in acc. */
+/* step.c: the dense or shared block into scratch, before or while routed experts arrive. */
+void step_shared(struct step *st);
+
+/*
+ * routed.c: the routed experts of a MoE layer, and the shared ones while the drive reads. Their sum is in acc, or (buffered)
+ * their outputs are in scratch for routed_add_up.
+ */
 void routed_compute(struct step *st);
+
+/* routed.c: adds buffered outputs into acc, ascending; a worker's share. A row that failed is added too: nobody reads it. */
+void routed_add_up(const struct step *st, struct worker *w);
 
 /* main loop's commit of a part: experts below `next` are in the accumulators of `side`. */
 void experts_commit_part(struct experts *x, const struct msg *m, uint32_t next, uint32_t side);

@@ -134,23 +134,20 @@ static bool compute(struct step *st, uint32_t i, float *f, bool accumulate)
 	return true;
 }
 
-/* Adds the outputs in f, ascending. A row that failed later than its experts were computed is added too: nobody reads it. */
-static void add_up(struct step *st)
+void routed_add_up(const struct step *st, struct worker *w)
 {
-	struct scratch *sc = st->sc;
+	const struct scratch *sc = st->sc;
+	const struct model *m = &st->x->s.model;
 
+	/* every call touches this worker's columns only, so no barrier stands between them */
+	ffn_clear(m, st->acc, st->msg.rows, w);
 	for (uint32_t i = 0; i < st->n_active; i++) {
-		uint32_t id = sc->active[i];
-		struct expert_work k = {.st = st,
-					.list = sc->list + sc->start[id],
-					.weight = sc->weight + sc->start[id],
-					.n = sc->start[id + 1] - sc->start[id],
-					.f = sc->f +
-					     (size_t)sc->start[id] * st->x->s.at.layout.row_stride,
-					.accumulate = true};
+		uint32_t id = sc->active[i], at = sc->start[id];
 
 		if (sc->computed[i])
-			team_run(st->x->s.team, expert_run, &k);
+			ffn_accumulate(m, st->acc,
+				       sc->f + (size_t)at * st->x->s.at.layout.row_stride,
+				       sc->weight + at, sc->list + at, sc->start[id + 1] - at, w);
 	}
 }
 
@@ -163,6 +160,7 @@ static void compute_buffered(struct step *st)
 
 	while (asked < st->n_active && ask(st, asked))
 		asked++;
+	step_shared(st); /* while the drive reads */
 	for (unsigned round = 0; round < 2; round++) {
 		for (uint32_t i = 0; i < st->n_active; i++) {
 			if (sc->computed[i])
@@ -184,7 +182,6 @@ static void compute_buffered(struct step *st)
 	}
 	for (uint32_t i = 0; i < st->n_active; i++)
 		sc->computed[i] &= 1;
-	add_up(st);
 }
 
 /* Large steps: ascending, added at once, in parts. `from` is the first index that is not in the accumulators yet. */
@@ -195,6 +192,9 @@ static void compute_ordered(struct step *st, uint32_t from, uint32_t side)
 	uint32_t asked = from, part = 0;
 	size_t bytes = (size_t)st->msg.rows * l->row_stride * sizeof(float);
 
+	while (asked < st->n_active && asked < from + FETCH_AHEAD && ask(st, asked))
+		asked++;
+	step_shared(st); /* while the drive reads */
 	for (uint32_t i = from; i < st->n_active; i++) {
 		if (part == PART_EXPERTS) {
 			float *next = attach_at(&x->s.at, OBJ_EXPERTS,
@@ -216,7 +216,7 @@ static void compute_ordered(struct step *st, uint32_t from, uint32_t side)
 		compute(st, i, st->sc->f, true);
 		part++;
 		if (st->msg.batch == BATCH_PREFILL)
-			experts_serve(x, BATCH_DECODE);
+			experts_serve(x, BATCH_DECODE, true);
 	}
 }
 
@@ -256,7 +256,8 @@ void routed_compute(struct step *st)
 		       (size_t)st->msg.rows * x->s.at.layout.row_stride * sizeof(float));
 	} else {
 		st->acc = attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_acc[b][side]);
-		team_run(x->s.team, clear_work, st);
+		if (!st->buffered)
+			team_run(x->s.team, clear_work, st);
 	}
 	if (st->buffered)
 		compute_buffered(st);

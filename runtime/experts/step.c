@@ -92,6 +92,8 @@ static void finish_work(void *context, struct worker *w)
 	const struct step *st = context;
 	bool shared = st->layer->mlp[0].data != NULL;
 
+	if (st->layer->is_moe && st->buffered)
+		routed_add_up(st, w);
 	ffn_finish(&st->x->s.model, st->h_out, st->h_in, st->layer->is_moe ? st->acc : NULL,
 		   shared ? st->sc->shared : NULL, st->sc->skip, st->msg.rows, w);
 }
@@ -109,10 +111,19 @@ static void find_not_finite(const struct step *st)
 	}
 }
 
+void step_shared(struct step *st)
+{
+	uint64_t start = clock_now_ns();
+
+	if (st->layer->mlp[0].data)
+		team_run(st->x->s.team, shared_work, st);
+	count_add(st->x->s.at.log, COUNT_SHARED_NS, clock_now_ns() - start);
+}
+
 void step_compute(struct step *st)
 {
-	struct log_object *log = st->x->s.at.log;
-	uint64_t start;
+	bool last = st->msg.layer == st->pass.area.last_layer;
+	void *twins = st->inside ? NULL : server_twins(&st->x->s, last ? ROLE_ROUTER : ROLE_MLA);
 
 	for (uint32_t r = 0; r < st->msg.rows; r++) {
 		st->error_out[r] = st->error_in[r];
@@ -120,10 +131,8 @@ void step_compute(struct step *st)
 	}
 	if (st->layer->is_moe)
 		routed_compute(st);
-	start = clock_now_ns();
-	if (st->layer->mlp[0].data)
-		team_run(st->x->s.team, shared_work, st);
-	team_run(st->x->s.team, finish_work, st);
+	else
+		step_shared(st);
+	team_run_last(st->x->s.team, finish_work, st, twins);
 	find_not_finite(st);
-	count_add(log, COUNT_SHARED_NS, clock_now_ns() - start);
 }

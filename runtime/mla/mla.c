@@ -197,7 +197,7 @@ static void run_step(struct step *st, bool from_router)
 		return;
 	}
 	server_progress(&m->s, st->msg.seq, st->msg.batch);
-	team_run(m->s.team, attend_work, st);
+	team_run_last(m->s.team, attend_work, st, server_twins(&m->s, ROLE_ROUTER));
 	write_errors(st);
 	commit(st, from_router, true);
 	server_progress(&m->s, UINT64_MAX, 0);

@@ -212,7 +212,7 @@ static void launch(struct build *b)
 		r->token[i] = b->row[i].token;
 	if (b->area->kind == PASS_MTP)
 		m.final = gather_final(r, b);
-	team_run(r->s.team, embed_work, &m);
+	team_run_last(r->s.team, embed_work, &m, server_twins(&r->s, ROLE_MLA));
 	memset(attach_at(a, OBJ_ROUTER, a->layout.router_error[b->batch]), 0,
 	       b->area->rows * sizeof(uint64_t));
 	/* never full: one message per batch is under way in the whole circle */

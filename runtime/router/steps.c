@@ -57,7 +57,7 @@ static void gate_step(const struct step *st)
 		r->failed[i] = 0;
 	}
 	if (moe)
-		team_run(r->s.team, gate_work, &g);
+		team_run_last(r->s.team, gate_work, &g, server_twins(&r->s, ROLE_EXPERTS));
 	for (uint32_t i = 0; i < st->msg.rows; i++)
 		out[i] = in[i] || !r->failed[i] ? in[i]
 						: row_error(CAUSE_NOT_FINITE, st->msg.layer, 0, 0);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+_Static_assert(TEAM_AWAKE == (int)BELL_AWAKE && TEAM_ASLEEP == (int)BELL_ASLEEP, "one word, two readers");
+
 int server_open(struct server *s, enum role role, struct err *e)
 {
 	const struct index *ix;
@@ -30,7 +32,7 @@ int server_open(struct server *s, enum role role, struct err *e)
 	if (rc)
 		return rc;
 	s->bell = &s->at.bells->bell[role][0];
-	s->team = team_start(s->at.plan->workers, e);
+	s->team = team_start(s->at.plan->workers, s->bell, sizeof(struct bell), e);
 	return s->team ? 0 : -ENOMEM;
 }
 
@@ -185,6 +187,11 @@ void server_refuse(const struct server *s, const struct msg *m, enum role sender
 	log_write(s->at.log, s->at.generation, LOG_BAD_MESSAGE, arg);
 	attach_ring(&s->at, ROLE_SCRIBE);
 	attach_ring(&s->at, ROLE_ROUTER);
+}
+
+void *server_twins(const struct server *s, enum role role)
+{
+	return s->at.bells->bell[role];
 }
 
 void server_progress(const struct server *s, uint64_t seq, uint32_t batch)

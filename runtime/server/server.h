@@ -67,6 +67,9 @@ uint64_t server_floor(const struct server *s, uint32_t batch);
 /* Says that a message or area of `batch` was refused: logs it and rings init. The caller commits refused[batch] = pass. */
 void server_refuse(const struct server *s, const struct msg *m, enum role sender);
 
+/* Where the workers of another server sleep: for team_run_last. */
+void *server_twins(const struct server *s, enum role role);
+
 /* Marks what worker 0 is doing, for hang detection; UINT64_MAX: nothing. */
 void server_progress(const struct server *s, uint64_t seq, uint32_t batch);
 

@@ -458,7 +458,7 @@ int main(void)
 	struct err e = {0};
 
 	for (unsigned i = 1; i < 4; i++)
-		team[i] = team_start(i, &e);
+		team[i] = team_start(i, NULL, 0, &e);
 	cpu_thread_init();
 	cpu_kernels_init(&kernels, cpu_isa_best());
 	make_model(0, false, false);

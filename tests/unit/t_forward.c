@@ -336,7 +336,7 @@ int main(void)
 	char dir[400];
 
 	for (unsigned i = 1; i < 3; i++)
-		team[i] = team_start(i, &e);
+		team[i] = team_start(i, NULL, 0, &e);
 	ok(n > 2, "the tree has golden models");
 	for (int i = 0; i < n; i++) {
 		snprintf(dir, sizeof(dir), "tests/golden/models/%s", entry[i]->d_name);

@@ -169,8 +169,8 @@ static void check_rows(void)
 	static struct team *alone, *three; /* reachable at exit: teams never end */
 	bool same = true;
 
-	alone = team_start(1, &e);
-	three = team_start(3, &e);
+	alone = team_start(1, NULL, 0, &e);
+	three = team_start(3, NULL, 0, &e);
 	srand(7);
 	for (size_t i = 0; i < ROWS * 128; i++)
 		x[i] = i % 128 < WIDE ? (uint16_t)(0x3e00 | (unsigned)rand() % 512 |

@@ -65,7 +65,7 @@ static struct team *alive[6];
 static void check_count(unsigned count)
 {
 	struct err e = {0};
-	struct team *t = alive[count] = team_start(count, &e);
+	struct team *t = alive[count] = team_start(count, NULL, 0, &e);
 	struct relay r = {0};
 	struct timespec pause = {0, 200000};
 	unsigned csr_wrong = 0;
@@ -121,8 +121,9 @@ int main(void)
 	check_shares();
 	for (unsigned count = 1; count <= 5; count++)
 		check_count(count);
-	ok(!team_start(0, &e) && e.text[0], "a team of none is refused: %s", e.text);
+	ok(!team_start(0, NULL, 0, &e) && e.text[0], "a team of none is refused: %s", e.text);
 	memset(&e, 0, sizeof(e));
-	ok(!team_start(TEAM_MAX + 1, &e) && e.text[0], "a team too large is refused: %s", e.text);
+	ok(!team_start(TEAM_MAX + 1, NULL, 0, &e) && e.text[0], "a team too large is refused: %s",
+	   e.text);
 	return tap_done();
 }
