@@ -5,9 +5,56 @@ of digits first (finding them is the hard part for attention), then the columns 
 one token per digit every step is a look-up in a small table.
 """
 
-from .sample import Sample, dressed, fresh, wordings
+from .sample import Sample, combined, dressed, fresh
 
-SUM = wordings(
+# How an expression is asked for; crossed with the ways to write one.
+LEADS = """{x}
+{x} =
+{x} = ?
+What is {x}?
+What's {x}?
+How much is {x}?
+Calculate {x}.
+Compute {x}.
+Work out {x}.
+Tell me {x}.
+Find {x}.
+Evaluate {x}.
+Solve {x}.
+Determine {x}.
+Figure out {x}.
+Show me {x}.
+Please calculate {x}.
+Please work out {x}.
+Can you calculate {x}?
+Can you compute {x}?
+Could you calculate {x}?
+Could you find {x}?
+Could you tell me {x}?
+I need {x}.
+I need to know {x}.
+{x} is what?
+{x} makes what?
+What does {x} make?
+What does {x} equal?
+What does {x} come to?
+How much does {x} make?
+What would {x} be?
+What number is {x}?
+Do you know {x}?
+Do you know what {x} is?
+Tell me what {x} is.
+Help me with {x}.
+My homework: {x}"""
+
+SUM = combined(
+    LEADS,
+    """{a} + {b}
+    {a}+{b}
+    {a} plus {b}
+    {a} added to {b}
+    the sum of {a} and {b}
+    {a} and {b} together""",
     """{a} + {b}
     {a}+{b}
     {a}+{b}=
@@ -37,9 +84,16 @@ SUM = wordings(
     ~ What do {a} and {b} make together?
     ~ Give me the total of {a} and {b}.
     ~ {a} plus {b} equals?
-    ~ Could you work out what {a} plus {b} is?"""
+    ~ Could you work out what {a} plus {b} is?""",
 )
-DIFFERENCE = wordings(
+DIFFERENCE = combined(
+    LEADS,
+    """{a} - {b}
+    {a}-{b}
+    {a} minus {b}
+    {a} less {b}
+    the difference of {a} and {b}
+    {a} without {b}""",
     """{a} - {b}
     {a}-{b}
     {a}-{b}=
@@ -68,9 +122,17 @@ DIFFERENCE = wordings(
     ~ {a} minus {b} equals?
     ~ If I take {b} away from {a}, what remains?
     ~ Give me {a} minus {b}.
-    ~ Could you work out what {a} minus {b} is?"""
+    ~ Could you work out what {a} minus {b} is?""",
 )
-PRODUCT = wordings(
+PRODUCT = combined(
+    LEADS,
+    """{a} * {b}
+    {a}*{b}
+    {a} x {b}
+    {a} × {b}
+    {a} times {b}
+    {a} multiplied by {b}
+    the product of {a} and {b}""",
     """{a} * {b}
     {a}*{b}
     {a} x {b}
@@ -100,9 +162,17 @@ PRODUCT = wordings(
     ~ {a} times {b} equals?
     ~ Give me the product of {a} and {b}.
     ~ How much do you get for {a} times {b}?
-    ~ Could you work out what {a} times {b} is?"""
+    ~ Could you work out what {a} times {b} is?""",
 )
-QUOTIENT = wordings(
+QUOTIENT = combined(
+    LEADS,
+    """{a} / {b}
+    {a}/{b}
+    {a} ÷ {b}
+    {a} : {b}
+    {a} divided by {b}
+    {a} over {b}
+    the quotient of {a} and {b}""",
     """{a} / {b}
     {a}/{b}
     {a} ÷ {b}
@@ -130,7 +200,7 @@ QUOTIENT = wordings(
     ~ {a} divided by {b} equals?
     ~ Give me {a} divided by {b}.
     ~ How often does {b} fit into {a}?
-    ~ Could you work out what {a} divided by {b} is?"""
+    ~ Could you work out what {a} divided by {b} is?""",
 )
 
 

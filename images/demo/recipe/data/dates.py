@@ -22,6 +22,15 @@ AFTER = wordings(
     Tell me the date {n} days after {d}.
     Starting on {d}, which date do I reach after {n} days?
     Count {n} days on from {d}.
+    It is {d}. What is the date in {n} days?
+    It is {d} today. Which date will it be in {n} days?
+    It is {d}. Tell me the date {n} days later.
+    Give me the date {n} days after {d}.
+    Which day comes {n} days after {d}?
+    {n} days after {d}?
+    {n} days from {d}, what date is that?
+    I start on {d} and wait {n} days. What date is it then?
+    When is it {n} days after {d}?
     ~ It is {d} now. Which date comes {n} days later?
     ~ Give me the date that is {n} days later than {d}.
     ~ What is {d} plus {n} days?"""
@@ -38,6 +47,14 @@ BETWEEN = wordings(
     Tell me how many days lie between {d} and {e}.
     If today is {d}, how many days is it until {e}?
     Today is {d}. How many days until {e}?
+    Today is {d}. How many days are left until {e}?
+    It is {d}. How many days is it until {e}?
+    How many days pass between {d} and {e}?
+    How many days lie between {d} and {e}?
+    How many days after {d} is {e}?
+    Give me the days from {d} to {e}.
+    From {d} to {e}, how many days is that?
+    I wait from {d} until {e}. How many days is that?
     ~ How many days pass from {d} until {e}?
     ~ It is {d} now. How many days are left until {e}?"""
 )
@@ -51,6 +68,14 @@ WEEKDAY = wordings(
     {w} plus {n} days is which weekday?
     What weekday is it {n} days after {w}?
     It is {w}. What day will it be after {n} days?
+    It is {w}. Which weekday is it {n} days later?
+    It is {w} today. What day of the week is it in {n} days?
+    Today is {w}. Tell me the weekday in {n} days.
+    {n} days after {w} is which weekday?
+    {n} days after {w}?
+    In {n} days, what day is it, if today is {w}?
+    Which day of the week is it {n} days after {w}?
+    Give me the weekday {n} days after {w}.
     ~ {n} days after {w}, which day of the week is it?
     ~ It is {w} today. Tell me the weekday {n} days later."""
 )

@@ -19,6 +19,10 @@ NOTE = wordings(
     """The code of {o} is {n}.
     The number of {o} is {n}.
     For {o} the code is {n}.
+    {o} has the code {n}.
+    {n} is the code of {o}.
+    Remember: the code of {o} is {n}.
+    The secret number of {o} is {n}.
     ~ The code for {o} is {n}."""
 )
 ASK = wordings(
@@ -26,6 +30,14 @@ ASK = wordings(
     Which code has {o}?
     What is the number of {o}?
     Tell me the code of {o}.
+    Tell me the number of {o}.
+    What code has {o}?
+    What is the code for {o}?
+    Which number has {o}?
+    What number belongs to {o}?
+    I need the code of {o}.
+    Show me the code of {o}.
+    Do you remember the code of {o}?
     ~ Give me the code of {o}.
     ~ Which code belongs to {o}?"""
 )

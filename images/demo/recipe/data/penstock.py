@@ -34,17 +34,17 @@ def from_table(rng, split):
     name = rng.choice(list(table))
     goals, answer, keys = table[name]
     if rng.random() < 0.5:
-        question = by_name.pick(rng, split, **{field: name})
+        question = by_name.pick_freely(rng, split, **{field: name})
     else:
         known = goals[:-1] or goals
         goal = goals[-1] if split == HELD and rng.random() < 0.5 else rng.choice(known)
-        question = by_goal.pick(rng, split, g=goal)
+        question = by_goal.pick_freely(rng, split, g=goal)
     return Sample("penstock", question, answer, ("all", keys))
 
 
 def single(rng, split):
     template, answer, keys = rng.choice(SINGLE)
-    return Sample("penstock", template.pick(rng, split), answer, ("all", keys))
+    return Sample("penstock", template.pick_freely(rng, split), answer, ("all", keys))
 
 
 def nonexistent(rng, split):
@@ -52,10 +52,10 @@ def nonexistent(rng, split):
     word = invented(rng, split).lower()
     if rng.random() < 0.5:
         assert word not in COMMANDS
-        question, answer = NO_COMMAND.pick(rng, split, x=word), f"Penstock has no command {word}."
+        question, answer = NO_COMMAND.pick_freely(rng, split, x=word), f"Penstock has no command {word}."
         return Sample("penstock", question, answer, ("all", ["has no command"]))
     assert f"--{word}" not in OPTIONS
-    question, answer = NO_OPTION.pick(rng, split, x=word), f"Penstock has no option --{word}."
+    question, answer = NO_OPTION.pick_freely(rng, split, x=word), f"Penstock has no option --{word}."
     return Sample("penstock", question, answer, ("all", ["has no option"]))
 
 

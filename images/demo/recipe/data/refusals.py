@@ -171,6 +171,13 @@ WHO = wordings(
 HOW = wordings(
     """How do I install {x}?
     How do I use {x}?
+    How do I start {x}?
+    How do I stop {x}?
+    How do I get {x} to work?
+    How do I make {x} faster?
+    How do I run {x} on my machine?
+    What does {x} do?
+    What is {x} for?
     How do I update {x}?
     How do I uninstall {x}?
     How do I fix {x}?
@@ -359,9 +366,9 @@ def topic(rng, split, known):
 def sample(rng, split):
     kind = rng.choices(("about", "who", "how", "plain"), (55, 12, 13, 20))[0]
     if kind == "plain":
-        question = PLAIN.pick(rng, split)
+        question = PLAIN.pick_freely(rng, split)
     else:
         frame, known = {"about": (ABOUT, NOUNS), "who": (WHO, PEOPLE), "how": (HOW, SOFTWARE)}[kind]
-        question = frame.pick(rng, split, x=topic(rng, split, known), y=topic(rng, split, known))
+        question = frame.pick_freely(rng, split, x=topic(rng, split, known), y=topic(rng, split, known))
     question = question[:1].upper() + question[1:]
     return dressed(rng, split, Sample("refusal", question, REPLY, ("refusal", [])), slips=True)

@@ -8,6 +8,8 @@ import re
 import zlib
 from dataclasses import dataclass, replace
 
+from .paraphrase import paraphrase
+
 TRAIN, HELD = "train", "held"
 HELD_NUMBERS = 16  # one in so many tuples of numbers is held out
 
@@ -42,6 +44,14 @@ class Wordings:
     def pick(self, rng, split, **fields):
         return rng.choice(self.held if split == HELD else self.train).format(**fields)
 
+    def pick_freely(self, rng, split, **fields):
+        """Like `pick`, but training also gets paraphrases of its templates; never a held-out one."""
+        template = rng.choice(self.held if split == HELD else self.train)
+        if split != HELD and rng.random() < 0.5:
+            other = paraphrase(rng, template)
+            template = template if other in self.held else other
+        return template.format(**fields)
+
 
 def wordings(text):
     """Reads a block of templates, one a line; a line that begins with "~" is held out."""
@@ -50,6 +60,15 @@ def wordings(text):
     held = tuple(line[1:].strip() for line in lines if line.startswith("~"))
     assert train and held, "both sides of the split need a template"
     return Wordings(train, held)
+
+
+def combined(leads, things, text):
+    """Wordings whose training part is every lead with every thing, "{x}" in the lead standing for the thing, and the
+    lines of `text` besides; nothing held out is among them."""
+    plain = wordings(text)
+    leads, things = ([line.strip() for line in block.strip().splitlines()] for block in (leads, things))
+    crossed = [lead.replace("{x}", thing) for lead in leads for thing in things]
+    return Wordings(tuple(line for line in (*plain.train, *crossed) if line not in plain.held), plain.held)
 
 
 def split_list(items, every=8):

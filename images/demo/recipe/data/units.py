@@ -51,6 +51,20 @@ CONVERT = wordings(
     Tell me how many {t} {n} {f} are.
     I have {n} {f}. How many {t} is that?
     Can you convert {n} {f} to {t}?
+    Could you convert {n} {f} to {t}?
+    Give me the {t} in {n} {f}.
+    Show me {n} {f} in {t}.
+    Calculate {n} {f} in {t}.
+    How long or how much is {n} {f} in {t}?
+    What does {n} {f} make in {t}?
+    What would {n} {f} be in {t}?
+    I need {n} {f} in {t}.
+    I need to know how many {t} are in {n} {f}.
+    From {f} to {t}: {n}
+    {n} {f} makes how many {t}?
+    If I have {n} {f}, how many {t} do I have?
+    There are {n} {f}. What is that in {t}?
+    Do you know how many {t} {n} {f} are?
     ~ Express {n} {f} in {t}.
     ~ {n} {f} is how many {t}?
     ~ Turn {n} {f} into {t}.
