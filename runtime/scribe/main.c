@@ -58,9 +58,11 @@ static void print_format(const char *format, const uint64_t arg[5])
 	fputs(format, stderr);
 }
 
-static void print_text(const struct log_record *r)
+static void print_text(const struct scribe *s, const struct log_record *r)
 {
+	const struct node *node = s->attach.node;
 	const uint64_t *a = r->arg;
+	char name[204];
 
 	if (r->kind == LOG_DIED)
 		fprintf(stderr,
@@ -72,6 +74,11 @@ static void print_text(const struct log_record *r)
 			"a message of %s was refused (batch %" PRIu64 ", step %" PRIu64
 			", field %" PRIu64 ")",
 			role_name(a[0]), a[1], a[2], a[3]);
+	else if (r->kind == LOG_NOT_DIRECT && a[0] < sizeof(node->file) / sizeof(node->file[0]))
+		fprintf(stderr,
+			"%s: the file system refuses O_DIRECT; reads go through the page cache",
+			err_name(name, node->file[a[0]].name,
+				 strnlen(node->file[a[0]].name, sizeof(node->file[0].name))));
 	else
 		print_format(kinds[r->kind].format, a);
 }
@@ -82,7 +89,7 @@ static void print(const struct scribe *s, const struct reader *from, const struc
 	if (r->kind >= LOG_KINDS || (kinds[r->kind].level > 2 && !s->attach.plan->verbose))
 		return;
 	fprintf(stderr, "penstock: %s: ", from->name);
-	print_text(r);
+	print_text(s, r);
 	fputc('\n', stderr);
 }
 
