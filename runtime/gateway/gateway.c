@@ -63,10 +63,10 @@ static int open_env(struct gateway *g, struct err *e)
 				  .vocab = g->index->config.vocab_size,
 				  .model = g->at.node->model_name};
 	memcpy(env->random, g->at.node->random, sizeof(env->random));
-	snprintf(env->fingerprint, sizeof(env->fingerprint),
-		 "%.48s-%02x%02x%02x%02x%02x%02x", g->at.node->build,
-		 g->index->model_hash[0], g->index->model_hash[1], g->index->model_hash[2],
-		 g->index->model_hash[3], g->index->model_hash[4], g->index->model_hash[5]);
+	snprintf(env->fingerprint, sizeof(env->fingerprint), "%.48s-%02x%02x%02x%02x%02x%02x",
+		 g->at.node->build, g->index->model_hash[0], g->index->model_hash[1],
+		 g->index->model_hash[2], g->index->model_hash[3], g->index->model_hash[4],
+		 g->index->model_hash[5]);
 	return reply_env_open(env, &g->memory, e);
 }
 
@@ -362,6 +362,8 @@ static bool read_request(struct gateway *g, struct conn *c)
 		/* too large is found out in time where the length was told */
 		if (c->http.length > HTTP_BODY_MAX)
 			return refuse_text(g, c, 413, "the body is larger than 16 MiB", 0);
+		if (c->http.expect_other)
+			return refuse_text(g, c, 417, "the only expectation is 100-continue", 0);
 		return whole_request(g, c);
 	case HTTP_BAD:
 		api_refuse(&e, c->http.status, NULL, NULL, "%s", c->http.problem);
