@@ -16,8 +16,7 @@ static void *array(size_t n, size_t size)
 	return aligned_alloc(64, scratch_round(bytes + 1));
 }
 
-/* `f` holds whole small steps (every decode step of up to all places), or one expert of a large one. */
-static bool scratch_open(struct scratch *sc, const struct server *s, uint32_t batch)
+bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batch)
 {
 	const struct plan *p = s->at.plan;
 	const struct model_config *c = s->model.config;
@@ -49,7 +48,7 @@ struct experts *experts_open(struct err *e)
 	if (!x || server_open(&x->s, ROLE_EXPERTS, e))
 		return NULL;
 	for (uint32_t b = 0; b < BATCHES; b++) {
-		if (!scratch_open(&x->scratch[b], &x->s, b)) {
+		if (!step_scratch_open(&x->scratch[b], &x->s, b)) {
 			err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for %u rows",
 				 x->s.at.plan->rows[b]);
 			return NULL;

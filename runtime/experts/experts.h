@@ -64,6 +64,9 @@ struct step {
 	bool buffered; /* outputs of all experts fit in f: they are computed in the order of arrival */
 };
 
+/* Memory for the steps of one batch: `f` holds whole small steps (every decode step), or one expert of a large one. */
+bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batch);
+
 struct experts *experts_open(struct err *e);
 noreturn void experts_loop(struct experts *x);
 

@@ -10,15 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where a step's rows come from and where they go. */
-struct step {
-	struct mla *m;
-	struct msg msg;
-	struct pass pass;
-	const uint64_t *error_in;
-	struct attention_job job;
-};
-
 struct mla *mla_open(struct err *e)
 {
 	struct mla *m = calloc(1, sizeof(*m));
@@ -53,7 +44,7 @@ static uint16_t *kv_page(const struct mla *m, uint32_t page)
 }
 
 /* Copies of shared pages that a sequence is about to write on (machinery 17): in the pass's first step. */
-static int copy_pages(const struct step *st, struct err *e)
+static int copy_pages(const struct mla_step *st, struct err *e)
 {
 	const struct plan *p = st->m->s.at.plan;
 	size_t row = config_kv_row(st->m->s.model.config);
@@ -75,7 +66,7 @@ static int copy_pages(const struct step *st, struct err *e)
 	return 0;
 }
 
-static int fill_rows(struct step *st, struct err *e)
+static int fill_rows(struct mla_step *st, struct err *e)
 {
 	const struct pass *p = &st->pass;
 
@@ -97,13 +88,13 @@ static int fill_rows(struct step *st, struct err *e)
 
 static void attend_work(void *context, struct worker *w)
 {
-	struct step *st = context;
+	struct mla_step *st = context;
 
 	attention_rows(&st->m->s.model, &st->job, st->m->scratch, w);
 }
 
 /* Passes error words on, and finds rows that met a number that is not finite. */
-static void write_errors(const struct step *st)
+static void write_errors(const struct mla_step *st)
 {
 	const struct attach *a = &st->m->s.at;
 	uint64_t *out = attach_at(a, OBJ_MLA, a->layout.mla_error[st->msg.batch]);
@@ -117,8 +108,7 @@ static void write_errors(const struct step *st)
 	}
 }
 
-/* Everything a step needs, checked; nothing is written. */
-static int prepare(struct step *st, bool from_router, struct err *e)
+int mla_prepare(struct mla_step *st, bool from_router, struct err *e)
 {
 	struct mla *m = st->m;
 	const struct attach *a = &m->s.at;
@@ -150,7 +140,7 @@ static int prepare(struct step *st, bool from_router, struct err *e)
 	return attention_check(&m->s.model, &st->job, e);
 }
 
-static void commit(struct step *st, bool from_router, bool answer)
+static void commit(struct mla_step *st, bool from_router, bool answer)
 {
 	struct mla *m = st->m;
 	struct mla_record *d = m->record.draft;
@@ -177,7 +167,7 @@ static void commit(struct step *st, bool from_router, bool answer)
 	attach_ring(&m->s.at, ROLE_ROUTER);
 }
 
-static void run_step(struct step *st, bool from_router)
+static void run_step(struct mla_step *st, bool from_router)
 {
 	struct mla *m = st->m;
 	struct err e = {0};
@@ -188,7 +178,7 @@ static void run_step(struct step *st, bool from_router)
 		return;
 	}
 	server_wait_layer(&m->s, st->msg.layer);
-	if (prepare(st, from_router, &e) || (from_router && copy_pages(st, &e))) {
+	if (mla_prepare(st, from_router, &e) || (from_router && copy_pages(st, &e))) {
 		struct mla_record *d = m->record.draft;
 
 		d->refused[st->msg.batch] = msg_pass(st->msg.seq, m->s.at.plan->layers);
@@ -207,7 +197,7 @@ static void run_step(struct step *st, bool from_router)
 }
 
 /* A message that does not even pass msg_check: popped, and its sender named. */
-static void drop(struct step *st, uint32_t batch, bool from_router)
+static void drop(struct mla_step *st, uint32_t batch, bool from_router)
 {
 	st->msg.batch = batch;
 	server_refuse(&st->m->s, &st->msg, from_router ? ROLE_ROUTER : ROLE_EXPERTS);
@@ -221,7 +211,7 @@ static bool serve(struct mla *m)
 
 	for (uint32_t b = 0; b < BATCHES; b++) {
 		for (int from_router = 1; from_router >= 0; from_router--) {
-			struct step st = {.m = m};
+			struct mla_step st = {.m = m};
 			struct err e = {0};
 			int rc = server_take(&m->s, from_router ? &m->attend0[b] : &m->attend[b],
 					     from_router ? d->attend0_head[b] : d->attend_head[b],

@@ -18,6 +18,21 @@ struct mla {
 	void *scratch;
 };
 
+/* Where a step's rows come from and where they go. */
+struct mla_step {
+	struct mla *m;
+	struct msg msg;
+	struct pass pass;
+	const uint64_t *error_in;
+	struct attention_job job;
+};
+
+/*
+ * Everything a step needs, checked; nothing is written. `from_router`: the message came with embedding rows. -EBADMSG with
+ * a text where area, rows or page lists are not possible.
+ */
+MUST_CHECK int mla_prepare(struct mla_step *st, bool from_router, struct err *e);
+
 /* Attaches, makes room for the largest batch. NULL with a text. */
 struct mla *mla_open(struct err *e);
 
