@@ -65,15 +65,16 @@ class Folder:
 
 class Node:
     def __init__(self, bin_, model, *options, env=None, **popen):
-        self.log = tempfile.TemporaryFile("w+")
+        # two descriptions: reading must not move where the node writes
+        self.log = tempfile.NamedTemporaryFile("ab", prefix="penstock.log.")
         full = dict(os.environ, **(env or {}))
         self.process = subprocess.Popen([os.path.join(bin_, "penstock"), "run", model, *options], stderr=self.log,
                                         stdout=self.log, env=full, **popen)
         self.pid = self.process.pid
 
     def output(self):
-        self.log.seek(0)
-        return self.log.read()
+        with open(self.log.name, errors="replace") as f:
+            return f.read()
 
     def wait_for(self, text, seconds=20):
         """Whether the node has printed `text` before it ended or time was up."""
