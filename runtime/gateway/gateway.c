@@ -396,18 +396,29 @@ bool gateway_step_conn(struct gateway *g, struct conn *c)
 
 /* ---- all of them ---- */
 
-/* Gives large scratch memory back: it served one large request. */
+/* Gives [p + KEEP_BYTES, p + len) back, as far as it is whole pages. */
+static void give_back_block(void *p, size_t len)
+{
+	uintptr_t begin = ((uintptr_t)p + KEEP_BYTES + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+	uintptr_t end = ((uintptr_t)p + len) & ~(uintptr_t)(PAGE - 1);
+
+	if (begin < end)
+		madvise((char *)p + (begin - (uintptr_t)p), end - begin, MADV_DONTNEED);
+}
+
+/* Gives large scratch memory back: it served one large request, and its reply has been taken. */
 static void give_back(struct gateway *g)
 {
-	if (!g->scratch_dirty)
+	if (!g->scratch_dirty || g->out_conn != CONNS)
 		return;
 	g->scratch_dirty = false;
-	madvise(g->json.base + KEEP_BYTES, g->json.size - KEEP_BYTES, MADV_DONTNEED);
-	madvise(g->body + KEEP_BYTES, HTTP_BODY_MAX - KEEP_BYTES, MADV_DONTNEED);
-	madvise((char *)g->ids + KEEP_BYTES, HTTP_BODY_MAX * sizeof(*g->ids) - KEEP_BYTES,
-		MADV_DONTNEED);
-	if (g->out_conn == CONNS)
-		madvise(g->block + KEEP_BYTES, GATEWAY_OUT - KEEP_BYTES, MADV_DONTNEED);
+	give_back_block(g->json.base, g->json.size);
+	give_back_block(g->body, HTTP_BODY_MAX);
+	give_back_block(g->ids, HTTP_BODY_MAX * sizeof(*g->ids));
+	give_back_block(g->block, GATEWAY_OUT);
+	if (g->model.tokenizer) /* behind PCRE2's part it holds nothing between two texts */
+		give_back_block(g->tokenizer.work,
+				tokenizer_scratch_bytes(HTTP_BODY_MAX) - TOKENIZER_PCRE2_BYTES);
 }
 
 static void ring_init(struct gateway *g)
