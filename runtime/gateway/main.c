@@ -1,6 +1,8 @@
 /* The gateway's main; see gateway.h. init has made the objects, and everything after gateway_open needs no more than futexes, clocks and FD_BELL. */
 #include "runtime/gateway/gateway.h"
 
+#include <stdio.h>
+
 int main(void)
 {
 	static struct gateway gateway;
@@ -11,8 +13,10 @@ int main(void)
 	if (attach_open(&at, ROLE_CLIENT, &e) ||
 	    index_open(&ix, attach_at(&at, OBJ_INDEX, sizeof(struct object_header)),
 		       at.bytes[OBJ_INDEX] - sizeof(struct object_header), &e) ||
-	    gateway_open(&gateway, &at, ix, &e))
+	    gateway_open(&gateway, &at, ix, &e)) {
+		fprintf(stderr, "penstock: gateway: %s\n", e.text);
 		return e.status ? e.status : STATUS_FAILED;
+	}
 	gateway_loop(&gateway);
 	return STATUS_OK;
 }
