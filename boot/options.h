@@ -13,13 +13,14 @@
 struct boot_options {
 	const char *model; /* directory of the checkpoint */
 	const char *socket, *name, *template_name;
-	const char *client;      /* program in the gateway's place, NULL: the gateway */
-	uint64_t memory;         /* bytes, 0: what is free less a reserve */
-	uint64_t context;        /* positions, 0: 8192 or the model's if less */
-	uint64_t parallel;       /* sequences at once */
-	uint64_t chunk;          /* prompt rows per pass, 0: what memory allows up to 512 */
-	uint64_t slots, threads; /* 0: by the plan, by the machine */
-	unsigned isa;            /* enum cpu_isa */
+	const char *client;       /* program in the gateway's place, NULL: the gateway */
+	uint64_t memory;          /* bytes, 0: what is free less a reserve */
+	uint64_t context;         /* positions, 0: 8192 or the model's if less */
+	uint64_t parallel;        /* sequences at once */
+	uint64_t chunk;           /* prompt rows per pass, 0: what memory allows up to 512 */
+	uint64_t slots, threads;  /* 0: by the plan, by the machine */
+	unsigned isa;             /* enum cpu_isa */
+	const char *trace_routes; /* file, NULL: none */
 	bool verbose;
 };
 

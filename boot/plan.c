@@ -51,6 +51,7 @@ static int set_figures(struct plan *p, struct plan_table *t, const struct plan_i
 			   .isa = o->isa,
 			   .score = in->score,
 			   .verbose = o->verbose,
+			   .trace = o->trace_routes != NULL,
 			   .kv_page_bytes = config_kv_page_bytes(c),
 			   .slot_bytes = in->slot_bytes,
 			   .index_bytes = in->index_bytes,
@@ -70,6 +71,9 @@ static int set_figures(struct plan *p, struct plan_table *t, const struct plan_i
 				in->slot_bytes);
 	for (uint32_t l = 0; l < p->layers; l++)
 		moe_layers += config_is_moe(c, l);
+	p->moe_layers = config_moe_index(c, p->main_layers);
+	while (p->moe_layers && !config_is_moe(c, p->first_moe_layer))
+		p->first_moe_layer++;
 	t->all_slots = (uint64_t)moe_layers * c->n_routed_experts;
 	if (t->all_slots < SLOTS_MIN)
 		t->all_slots = SLOTS_MIN;

@@ -175,6 +175,20 @@ static int fill_node(struct init *in, struct err *e)
 	return 0;
 }
 
+/* The trace is scribe's to write; its name is the user's, so init opens it, once nothing else can be in the way. */
+static int open_trace(struct init *in, struct err *e)
+{
+	const char *path = in->options.trace_routes;
+
+	if (!path)
+		return 0;
+	in->trace_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (in->trace_fd < 0)
+		return err_exit(e, STATUS_USAGE, -errno, "--trace-routes: cannot create %s: %s",
+				path, strerror(errno));
+	return 0;
+}
+
 int start_node(struct init *in, struct err *e)
 {
 	int rc;
@@ -184,6 +198,7 @@ int start_node(struct init *in, struct err *e)
 	in->listen.fd = -1;
 	if (sched_getaffinity(0, sizeof(in->cpus), &in->cpus))
 		return err_set(e, -errno, "init: cannot read the CPU mask: %s", strerror(errno));
+	in->trace_fd = -1;
 	rc = start_programs(in, e);
 	if (!rc)
 		rc = store_files_open(&in->files, in->options.model, e);
@@ -191,6 +206,8 @@ int start_node(struct init *in, struct err *e)
 		rc = check_descriptors(in, e);
 	if (!rc && !in->options.client)
 		rc = listen_open(&in->listen, in->options.socket, e);
+	if (!rc)
+		rc = open_trace(in, e);
 	if (!rc)
 		rc = take_signals(in, e);
 	if (!rc)
@@ -275,6 +292,7 @@ static int make_plan(struct init *in, struct err *e)
 		memory_look(&memory, "");
 		input.budget = memory_budget(&memory);
 	}
+	memcpy(in->node->model_hash, ix->model_hash, sizeof(ix->model_hash));
 	rc = plan_make(&in->node->plan, &in->table, &input, e);
 	if (!rc)
 		rc = rings_may_lock(in->table.bytes[PART_SLOTS], e);

@@ -61,6 +61,8 @@ static void give_fds(struct init *in, enum role role)
 		spawn_give(s, in->bell, FD_BELL);
 	if (kinds[role].uring)
 		spawn_give(s, in->server[role].ring.ring_fd, FD_URING);
+	if (role == ROLE_SCRIBE && in->trace_fd >= 0)
+		spawn_give(s, in->trace_fd, FD_TRACE);
 	for (int i = 0; kind_of(in, role) == KIND_TOOL && i < CLIENT_FDS; i++) {
 		if (in->client_fd[i] >= 0)
 			spawn_give(s, in->client_fd[i], FD_PROMPTS + i);

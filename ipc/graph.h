@@ -56,6 +56,7 @@ enum role {
 	  "connection records, requests, outgoing byte rings")                                     \
 	X(CONNS, INIT, BY(CLIENT), "incoming byte rings and what init did with the outgoing ones") \
 	X(LOGITS, ROUTER, BY(CLIENT), "logit rows of a `score` run")                               \
+	X(TRACE, ROUTER, BY(SCRIBE), "routes of a traced run")                                     \
 	X(LOG_INIT, INIT, BY(SCRIBE) | BY(CLIENT), "init's counters and log records")              \
 	X(LOG_CLIENT, CLIENT, BY(SCRIBE) | BY(INIT), "the client role's counters and log records") \
 	X(LOG_ROUTER, ROUTER, BY(SCRIBE) | BY(INIT) | BY(CLIENT),                                  \

@@ -134,6 +134,11 @@ static uint64_t layout_plain(struct layout *l, const struct plan *p)
 			l->logits[i] = take(&c, p->rows[BATCH_PREFILL], p->vocab, sizeof(float));
 	}
 	bad |= finish(&c, l, OBJ_LOGITS);
+	c = cursor_start();
+	take(&c, 1, 1, sizeof(struct trace_ring));
+	l->trace_stride = trace_record_bytes(p->moe_layers, p->top_k);
+	l->trace_rows = take(&c, p->trace ? TRACE_RECORDS : 0, 1, l->trace_stride);
+	bad |= finish(&c, l, OBJ_TRACE);
 	c = (struct cursor){0};
 	take(&c, pieces, 1, p->piece_bytes);
 	bad |= finish(&c, l, OBJ_SLOTS);

@@ -10,6 +10,7 @@
 #include "ipc/graph.h"
 #include "ipc/log.h"
 #include "ipc/msg.h"
+#include "ipc/trace.h"
 #include "runtime/err.h"
 
 #include <stdatomic.h>
@@ -52,6 +53,9 @@ struct plan {
 	uint32_t isa;            /* enum cpu_isa */
 	uint32_t score;          /* 1: the client role is `score`; the logits object has rows */
 	uint32_t verbose;
+	uint32_t trace;           /* 1: router keeps a trace of routes */
+	uint32_t moe_layers;      /* main layers with routed experts */
+	uint32_t first_moe_layer; /* the first of them; 0 if there is none */
 	uint64_t kv_page_bytes;
 	uint64_t slot_bytes;  /* multiple of DRIVE_ALIGN */
 	uint64_t piece_bytes; /* slots_per_piece * slot_bytes */
@@ -269,6 +273,7 @@ struct node {
 	char model_name[256];                    /* folder's name or --name */
 	char template_name[32];                  /* --template, "" */
 	char build[64];                          /* build's name for system_fingerprint */
+	uint8_t model_hash[32];                  /* of the index; zero until the survey is done */
 	alignas(64) _Atomic uint32_t stage;      /* enum node_stage; release */
 	_Atomic uint32_t stop_signal;            /* why it drains */
 	_Atomic uint64_t drain_until_ns;         /* CLOCK_MONOTONIC */
@@ -322,7 +327,8 @@ struct layout {
 	uint64_t client_tx;     /* out-rings [CONNS][CONN_RING] */
 	uint64_t client_prompt; /* uint32_t [CONN_PLACES][context] */
 	uint64_t client_body;   /* assembly areas [CLIENT_BODIES][CLIENT_BODY] */
-	uint64_t client_stop;   /* stop strings of the live reply, one after the other [CONNS][CLIENT_STOP] */
+	uint64_t
+		client_stop; /* stop strings of the live reply, one after the other [CONNS][CLIENT_STOP] */
 
 	uint64_t conns_in; /* struct conn_in [CONNS] */
 	uint64_t conns_rx; /* in-rings [CONNS][CONN_RING] */
@@ -331,6 +337,8 @@ struct layout {
 
 	uint64_t logits[2]; /* main, MTP: FP32 [rows of the prefill batch][vocab] */
 
+	uint64_t trace_rows; /* records of a traced run, trace_stride apart */
+	uint32_t trace_stride;
 	uint32_t row_stride; /* floats: hidden padded to 128 (model_width) */
 	uint32_t x_stride;   /* BF16 elements: hidden padded to 128 */
 	uint32_t pages_per_seq;
@@ -345,7 +353,8 @@ enum {
 
 struct client_record {
 	uint64_t announce_tail;
-	uint64_t damage; /* row_error of the first reply that damaged weights ended: /health stays red */
+	uint64_t
+		damage; /* row_error of the first reply that damaged weights ended: /health stays red */
 };
 
 /* Computes the layout. Returns 0, or -EOVERFLOW for a plan whose sizes do not fit in 62 bits. */

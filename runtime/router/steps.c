@@ -276,6 +276,51 @@ static void finish_rows(const struct step *st, uint32_t row0, uint32_t n, uint64
 	q->set_back = 0;
 }
 
+/* Appends the rows of a main pass to the trace: for scribe, which may be too slow and then loses some. */
+static void trace_rows(const struct step *st)
+{
+	struct router *r = st->r;
+	const struct attach *a = &r->s.at;
+	const struct layout *l = &a->layout;
+	uint32_t b = st->msg.batch, k = a->plan->top_k, pairs = a->plan->moe_layers * k;
+	struct trace_ring *ring = attach_at(a, OBJ_TRACE, sizeof(struct object_header));
+	/* relaxed: router alone writes it */
+	uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < st->msg.rows; i++, head++) {
+		const struct pass_row *row = &st->pass.row[i];
+		char *out = attach_at(a, OBJ_TRACE,
+				      l->trace_rows + head % TRACE_RECORDS * l->trace_stride);
+		uint16_t *expert = (uint16_t *)(void *)(out + sizeof(struct trace_row));
+		float *weight = (float *)(void *)(out + sizeof(struct trace_row) +
+						  ((pairs * sizeof(*expert) + 3) & ~3u));
+		const struct trace_row t = {.request = router_seq(r, row->conn)->request,
+					    .conn = row->conn,
+					    .position = row->position,
+					    .token = row->token,
+					    .prefill = b == BATCH_PREFILL};
+
+		memcpy(out, &t, sizeof(t));
+		for (uint32_t layer = 0; layer < a->plan->main_layers; layer++) {
+			size_t at = ((size_t)layer * a->plan->rows[b] + i) * k;
+
+			if (!r->s.model.layer[layer].is_moe)
+				continue;
+			memcpy(expert,
+			       (const uint16_t *)attach_at(a, OBJ_ROUTER, l->router_expert[b]) + at,
+			       k * sizeof(*expert));
+			memcpy(weight,
+			       (const float *)attach_at(a, OBJ_ROUTER, l->router_weight[b]) + at,
+			       k * sizeof(*weight));
+			expert += k;
+			weight += k;
+		}
+	}
+	/* release: the records are whole before the count that names them; pairs with scribe's acquire */
+	atomic_store_explicit(&ring->head, head, memory_order_release);
+	attach_ring(a, ROLE_SCRIBE);
+}
+
 /* Computes the head and ends the pass for each of its sequences, in the draft. */
 static void finish_step(const struct step *st)
 {
@@ -291,6 +336,8 @@ static void finish_step(const struct step *st)
 		team_run(r->s.team, head_work, &k);
 	now = clock_now_ns();
 	count_add(a->log, COUNT_HEAD_NS, now - st->start_ns);
+	if (a->plan->trace && st->pass.area.kind == PASS_MAIN)
+		trace_rows(st);
 	for (uint32_t i = 0, n; i < st->msg.rows; i += n) {
 		const float *logits = NULL;
 		uint64_t error = 0;

@@ -6,9 +6,11 @@
 
 #include "runtime/clock.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
 	LOGS = OBJ_LOG_EXPERTS - OBJ_LOG_INIT + 1,
@@ -24,8 +26,18 @@ struct reader {
 	uint64_t next; /* number of the next record */
 };
 
+/* The route trace (ipc/trace.h): copied into FD_TRACE as it is. */
+struct trace {
+	const struct trace_ring *ring;
+	const char *rows;
+	uint32_t stride;
+	uint64_t next; /* number of the next record */
+	bool on;       /* off after a write that failed */
+};
+
 struct scribe {
 	struct attach attach;
+	struct trace trace;
 	struct reader reader[LOGS];
 	uint64_t from_ns; /* older records were printed by a predecessor */
 };
@@ -123,9 +135,84 @@ static bool drain(struct scribe *s, struct reader *from)
 	return any;
 }
 
+static bool write_whole(const void *p, size_t len)
+{
+	for (const char *at = p; len;) {
+		ssize_t n = write(FD_TRACE, at, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		at += n;
+		len -= (size_t)n;
+	}
+	return true;
+}
+
+/* Copies what router has added. What it overwrote meanwhile is lost, and said. */
+static bool drain_trace(struct trace *t)
+{
+	uint64_t head, now;
+
+	if (!t->on)
+		return false;
+	/* acquire: pairs with the release in router */
+	head = atomic_load_explicit(&t->ring->head, memory_order_acquire);
+	if (head == t->next)
+		return false;
+	while (t->next < head) {
+		uint64_t first = t->next % TRACE_RECORDS, n = head - t->next;
+
+		if (n > TRACE_RECORDS - first)
+			n = TRACE_RECORDS - first;
+		if (!write_whole(t->rows + first * t->stride, n * t->stride)) {
+			fprintf(stderr,
+				"penstock: scribe: --trace-routes: cannot write: %s; the trace "
+				"ends here\n",
+				strerror(errno));
+			t->on = false;
+			return true;
+		}
+		t->next += n;
+		now = atomic_load_explicit(&t->ring->head, memory_order_acquire);
+		if (now - (t->next - n) > TRACE_RECORDS)
+			fprintf(stderr,
+				"penstock: scribe: --trace-routes: the disk is too slow; %" PRIu64
+				" rows up to row %" PRIu64 " are damaged or lost\n",
+				now - (t->next - n) - TRACE_RECORDS, t->next);
+	}
+	return true;
+}
+
+/* Writes the file's head once; a successor goes on behind what is there. */
+static void open_trace(struct scribe *s)
+{
+	const struct attach *a = &s->attach;
+	struct trace_file f = {.magic = TRACE_MAGIC,
+			       .version = TRACE_VERSION,
+			       .record_bytes = a->layout.trace_stride,
+			       .moe_layers = a->plan->moe_layers,
+			       .top_k = a->plan->top_k,
+			       .experts = a->plan->experts,
+			       .first_moe_layer = a->plan->first_moe_layer};
+
+	if (!a->plan->trace)
+		return;
+	memcpy(f.model_hash, a->node->model_hash, sizeof(f.model_hash));
+	s->trace = (struct trace){.ring = attach_at(a, OBJ_TRACE, sizeof(struct object_header)),
+				  .rows = attach_at(a, OBJ_TRACE, a->layout.trace_rows),
+				  .stride = a->layout.trace_stride,
+				  .on = true};
+	if (a->generation > 1)
+		s->trace.next = atomic_load_explicit(&s->trace.ring->head, memory_order_acquire);
+	else
+		s->trace.on = write_whole(&f, sizeof(f));
+}
+
 static bool drain_all(struct scribe *s)
 {
-	bool any = false;
+	bool any = drain_trace(&s->trace);
 
 	for (unsigned i = 0; i < LOGS; i++)
 		any |= drain(s, &s->reader[i]);
@@ -170,6 +257,7 @@ int main(void)
 		s.reader[i].name = graph_roles[graph_objects[o].writer].program;
 		s.reader[i].log = attach_at(&s.attach, o, sizeof(struct object_header));
 	}
+	open_trace(&s);
 	loop(&s);
 	return STATUS_OK;
 }
