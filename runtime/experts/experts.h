@@ -88,6 +88,9 @@ void step_shared(struct step *st);
  */
 void routed_compute(struct step *st);
 
+/* routed.c: whether a predecessor has committed parts of this very step, which is then continued behind them. */
+bool routed_resumes(const struct step *st);
+
 /* routed.c: adds buffered outputs into acc, ascending; a worker's share. A row that failed is added too: nobody reads it. */
 void routed_add_up(const struct step *st, struct worker *w);
 

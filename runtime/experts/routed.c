@@ -237,6 +237,13 @@ static void clear_work(void *context, struct worker *w)
 	ffn_clear(&st->x->s.model, st->acc, st->msg.rows, w);
 }
 
+bool routed_resumes(const struct step *st)
+{
+	const struct experts_record *d = st->x->record.draft;
+
+	return st->layer->is_moe && !st->buffered && d->part_seq[st->msg.batch] == st->msg.seq;
+}
+
 void routed_compute(struct step *st)
 {
 	struct experts *x = st->x;
@@ -244,7 +251,7 @@ void routed_compute(struct step *st)
 	uint32_t b = st->msg.batch, side = 0, from = 0;
 
 	memset(st->sc->computed, 0, st->n_active);
-	if (!st->buffered && d->part_seq[b] == st->msg.seq) {
+	if (routed_resumes(st)) {
 		float *committed;
 
 		from = index_from(st, d->part_next[b]);

@@ -125,9 +125,11 @@ void step_compute(struct step *st)
 	bool last = st->msg.layer == st->pass.area.last_layer;
 	void *twins = st->inside ? NULL : server_twins(&st->x->s, last ? ROLE_ROUTER : ROLE_MLA);
 
+	/* the accumulators of a committed part lack what failed in it, so its error words count too: they have stayed in the object */
 	for (uint32_t r = 0; r < st->msg.rows; r++) {
-		st->error_out[r] = st->error_in[r];
-		st->sc->skip[r] = st->error_in[r] != 0;
+		if (!routed_resumes(st))
+			st->error_out[r] = st->error_in[r];
+		st->sc->skip[r] = st->error_out[r] != 0;
 	}
 	if (st->layer->is_moe)
 		routed_compute(st);

@@ -126,13 +126,26 @@ static void append(struct router *r, uint32_t conn, uint32_t page)
 	q->n_pages++;
 }
 
-/* The last, partly shared page: cut and taken over if nobody uses it, else copied. False if there is no page for the copy. */
+/* Whether a page could be taken that holds nothing worth keeping. */
+static bool have_blank(const struct router *r)
+{
+	for (uint32_t p = 0; p < pages_reserved(r); p++) {
+		if (!r->refs[p] && router_page(r, p)->name == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The last, partly shared page: copied if somebody uses it or its other positions can be kept too, else cut and taken over. Two conversations that begin alike
+ * thus keep both their pages while there is room. False if there is no page for the copy.
+ */
 static bool take_part(struct router *r, uint32_t conn, uint32_t page, uint32_t shared)
 {
 	struct router_seq *q = router_seq_edit(r, conn);
 	uint32_t mine;
 
-	if (r->refs[page] == 0) {
+	if (r->refs[page] == 0 && (shared == router_page(r, page)->count || !have_blank(r))) {
 		struct router_page *p = router_page_edit(r, page);
 
 		if (shared < p->count) {

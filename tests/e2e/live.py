@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -21,6 +22,13 @@ def talkative(model):
     with open(path, "w") as f:
         json.dump(config, f)
     return model
+
+
+def least_memory(model, *options):
+    """MiB that a refused node says it needs with these options."""
+    r = subprocess.run([os.path.join(BIN, "penstock"), "run", model, "--memory", "1M", *options], capture_output=True, text=True, timeout=60)
+    found = re.search(r"Raise --memory to (\d+)M", r.stderr)
+    return int(found[1]) if found and r.returncode == 4 else None
 
 
 class Connection(http.client.HTTPConnection):
