@@ -18,15 +18,15 @@ print(f"# SEED={SEED} repeats this run")
 rng = random.Random(SEED)
 
 VICTIMS = [[s] for s in SERVERS] + [SERVERS]
-SHORT = {"prompt": "hello world", "max_tokens": 400, "seed": 7, "temperature": 1}
+SHORT = {"prompt": "hello world", "max_tokens": 250, "seed": 7, "temperature": 1}
 
 
 def long_prompt(i):
-    """1,500 tokens; no two share their first page."""
-    return {"prompt": [5 + i] + [5 + j * (7 + i) % 250 for j in range(1499)], "max_tokens": 40, "seed": i, "temperature": 1}
+    """700 tokens; no two share their first page."""
+    return {"prompt": [5 + i] + [5 + j * (7 + i) % 250 for j in range(699)], "max_tokens": 20, "seed": i, "temperature": 1}
 
 
-MIXED = [{"prompt": [5 + i] + [5 + j * 11 % 250 for j in range(100 * i)], "max_tokens": 250, "seed": 100 + i, "temperature": [1, 0.6, 0][i % 3],
+MIXED = [{"prompt": [5 + i] + [5 + j * 11 % 250 for j in range(100 * i)], "max_tokens": 120, "seed": 100 + i, "temperature": [1, 0.6, 0][i % 3],
           "top_p": [1, 0.9][i % 2], "top_k": [0, 40][i // 3]} for i in range(6)]
 
 
@@ -42,7 +42,7 @@ def differ(stream, want):
 
 def kill_in_decode(node, programs, want):
     s = node.stream(**SHORT)
-    if not s.wait_for_events(rng.randrange(20, 200)):
+    if not s.wait_for_events(rng.randrange(20, 150)):
         return f"no events: {s.error}"
     pids = node.kill(*programs)
     s.result(30)
@@ -53,11 +53,11 @@ def kill_in_prefill(node, programs, i, want):
     before = node.metrics()["prompt_tokens"]
     s = node.stream(**long_prompt(i))
     computed = 0
-    while computed < 200 and s.is_alive():
+    while computed < 100 and s.is_alive():
         computed = node.metrics()["prompt_tokens"] - before
     node.kill(*programs)
     s.result(30)
-    return differ(s, want) or ("" if 200 <= computed < 1400 else f"killed after {computed} of 1500 tokens")
+    return differ(s, want) or ("" if 100 <= computed < 650 else f"killed after {computed} of 700 tokens")
 
 
 def kill_at_random(node, wants):
@@ -89,7 +89,7 @@ with Folder() as f:
     calm = node.stream(**SHORT).result()
     calm_long = [node.stream(**long_prompt(i)).result() for i in range(len(VICTIMS))]
     calm_mixed = [node.stream(**m).result() for m in MIXED]
-    ok(all([calm, *calm_long, *calm_mixed]) and calm.tokens == 400, "replies without a kill", [calm, calm_long, calm_mixed])
+    ok(all([calm, *calm_long, *calm_mixed]) and calm.tokens == 250, "replies without a kill", [calm, calm_long, calm_mixed])
     ok(node.stop() == 0, "the undisturbed node ends", node.output())
 
     node = Live(f.socket, f.model, *options)
@@ -108,7 +108,7 @@ with Folder() as f:
     wrong, kills = kill_at_random(node, calm_mixed)
     ok(not wrong, f"random kills over six streams: the same bytes", "\n".join(wrong[:5]))
     print(f"# {kills} kills in {time.monotonic() - begin:.1f} s")
-    ok(node.complete(SHORT["prompt"], 400, seed=7, temperature=1) == calm, "the node answers as before")
+    ok(node.complete(SHORT["prompt"], 250, seed=7, temperature=1) == calm, "the node answers as before")
     m = node.metrics()
     ok(m["running"] == 0 and m["queued"] == 0, "no request is left in the router", m)
     ok(wait_until(lambda: not node.zombies(), 3), "no zombie is left", node.zombies())
