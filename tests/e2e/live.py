@@ -31,6 +31,16 @@ def least_memory(model, *options):
     return int(found[1]) if found and r.returncode == 4 else None
 
 
+def drive_bytes(path):
+    """Bytes that the drive below a path has read since boot, by the kernel's count; None if the path lies on no drive."""
+    dev = os.stat(path).st_dev
+    try:
+        with open(f"/sys/dev/block/{os.major(dev)}:{os.minor(dev)}/stat") as f:
+            return int(f.read().split()[2]) * 512
+    except OSError:
+        return None
+
+
 class Connection(http.client.HTTPConnection):
     def __init__(self, path, seconds=120):
         super().__init__("penstock", timeout=seconds)
@@ -105,13 +115,77 @@ class Stream(threading.Thread):
         return self.reply
 
 
-class Live(Node):
-    """`penstock run` on a model; ready when this returns, or `failed` says why not."""
+class Cgroup:
+    """A memory cgroup below our own, for one node: the kernel's peak of everything it is charged for. `path` is None where none can be made."""
 
-    def __init__(self, path, model, *options, seconds=60):
+    def __init__(self):
+        self.path = None
+        with open("/proc/self/cgroup") as f:
+            lines = [line.rstrip("\n").split(":", 2) for line in f]
+        for root, peak, own in [("/sys/fs/cgroup", "memory.peak", [x[2] for x in lines if x[0] == "0"]),
+                                ("/sys/fs/cgroup/memory", "memory.max_usage_in_bytes", [x[2] for x in lines if x[1] == "memory"])]:
+            for folder in own:
+                path = os.path.join(root + folder, f"penstock-test-{os.getpid()}")
+                try:
+                    os.mkdir(path)
+                except OSError:
+                    continue
+                if os.path.exists(os.path.join(path, peak)):
+                    self.path, self.peak_file = path, os.path.join(path, peak)
+                    return
+                os.rmdir(path)
+
+    def enter(self):
+        if self.path:
+            with open(os.path.join(self.path, "cgroup.procs"), "w") as f:
+                f.write(str(os.getpid()))
+
+    def peak(self):
+        with open(self.peak_file) as f:
+            return int(f.read())
+
+    def close(self):
+        """Pages of files that were charged to it move to its parent."""
+        if self.path and wait_until(lambda: not open(os.path.join(self.path, "cgroup.procs")).read(), 5):
+            os.rmdir(self.path)
+
+
+class PssPeak(threading.Thread):
+    """The largest sum of Pss over a node's processes, looked at ten times a second."""
+
+    def __init__(self, node, period=0.1):
+        super().__init__(daemon=True)
+        self.node, self.period, self.peak, self.stopped = node, period, 0, False
+        self.start()
+
+    def now(self):
+        total = 0
+        for pid in [self.node.pid, *self.node.children().values()]:
+            try:
+                with open(f"/proc/{pid}/smaps_rollup") as f:
+                    total += sum(int(line.split()[1]) * 1024 for line in f if line.startswith("Pss:"))
+            except OSError:
+                pass
+        return total
+
+    def run(self):
+        while not self.stopped and self.node.process.poll() is None:
+            self.peak = max(self.peak, self.now())
+            time.sleep(self.period)
+
+    def stop(self):
+        self.stopped = True
+        self.join()
+        return self.peak
+
+
+class Live(Node):
+    """`penstock run` on a model; ready when this returns, or `failed` says why not. With a Cgroup the node runs in it."""
+
+    def __init__(self, path, model, *options, seconds=60, cgroup=None):
         if os.path.exists(path):
             os.unlink(path)
-        super().__init__(BIN, model, "--socket", path, *options)
+        super().__init__(BIN, model, "--socket", path, *options, preexec_fn=cgroup.enter if cgroup else None)
         self.path = path
         self.failed = None if self.wait_for("penstock: ready", seconds) else self.output()
         if not self.failed:
@@ -158,6 +232,11 @@ class Live(Node):
             except ProcessLookupError:
                 pass
         return pids
+
+    def io(self, program):
+        """/proc/PID/io of a server."""
+        with open(f"/proc/{self.children()[program]}/io") as f:
+            return {key: int(value) for key, value in (line.split(": ") for line in f)}
 
     def zombies(self):
         found = []
