@@ -170,16 +170,16 @@ static int parse_calls(struct parser *p, yyjson_val *array, struct message *m)
 
 /* ---- one message ---- */
 
-static int parse_role(struct parser *p, yyjson_val *v, enum role *out)
+static int parse_role(struct parser *p, yyjson_val *v, enum message_role *out)
 {
 	static const struct {
 		const char *name;
-		enum role role;
-	} roles[] = {{"system", ROLE_SYSTEM},
-		     {"developer", ROLE_SYSTEM},
-		     {"user", ROLE_USER},
-		     {"assistant", ROLE_ASSISTANT},
-		     {"tool", ROLE_TOOL}};
+		enum message_role role;
+	} roles[] = {{"system", MESSAGE_SYSTEM},
+		     {"developer", MESSAGE_SYSTEM},
+		     {"user", MESSAGE_USER},
+		     {"assistant", MESSAGE_ASSISTANT},
+		     {"tool", MESSAGE_TOOL}};
 
 	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
 		if (json_is(v, roles[i].name)) {
@@ -192,7 +192,7 @@ static int parse_role(struct parser *p, yyjson_val *v, enum role *out)
 /* The keys beside role and content: taken, or refused because this template has no use for them. */
 static int parse_extra(struct parser *p, yyjson_val *key, yyjson_val *v, struct message *m)
 {
-	bool assistant = m->role == ROLE_ASSISTANT;
+	bool assistant = m->role == MESSAGE_ASSISTANT;
 
 	if (json_is(key, "tool_calls") && assistant)
 		return parse_calls(p, v, m);
@@ -203,7 +203,7 @@ static int parse_extra(struct parser *p, yyjson_val *key, yyjson_val *v, struct 
 		return 0;
 	}
 	if ((json_is(key, "reasoning_content") && assistant && template_knows_reasoning(p->id)) ||
-	    (m->role == ROLE_TOOL && (json_is(key, "tool_call_id") || json_is(key, "name"))))
+	    (m->role == MESSAGE_TOOL && (json_is(key, "tool_call_id") || json_is(key, "name"))))
 		return yyjson_is_str(v) ? 0 : unknown_key(p, key, "must be a string");
 	return unknown_key(
 		p, key,

@@ -19,11 +19,11 @@ struct text {
 	size_t len;
 };
 
-enum role {
-	ROLE_SYSTEM,
-	ROLE_USER,
-	ROLE_ASSISTANT,
-	ROLE_TOOL
+enum message_role {
+	MESSAGE_SYSTEM,
+	MESSAGE_USER,
+	MESSAGE_ASSISTANT,
+	MESSAGE_TOOL
 };
 
 struct tool_call {
@@ -31,7 +31,7 @@ struct tool_call {
 };
 
 struct message {
-	enum role role;
+	enum message_role role;
 	struct text content;
 	bool prefix;                   /* assistant: the reply continues this text */
 	const struct tool_call *calls; /* assistant */

@@ -122,7 +122,7 @@ static void write_system(struct renderer *r)
 
 	prompt_marker(r->p, MARKER_BOS);
 	for (size_t i = 0; i < r->messages->n; i++) {
-		if (r->messages->item[i].role != ROLE_SYSTEM)
+		if (r->messages->item[i].role != MESSAGE_SYSTEM)
 			continue;
 		if (any)
 			prompt_string(r->p, "\n\n");
@@ -211,15 +211,15 @@ static void render_0324(struct renderer *r)
 	for (size_t i = 0; i < r->messages->n; i++) {
 		const struct message *m = &r->messages->item[i];
 
-		if (m->role == ROLE_SYSTEM)
+		if (m->role == MESSAGE_SYSTEM)
 			continue;
-		r->is_last_user = m->role == ROLE_USER;
-		if (m->role == ROLE_USER) {
+		r->is_last_user = m->role == MESSAGE_USER;
+		if (m->role == MESSAGE_USER) {
 			r->is_tool = false;
 			prompt_marker(r->p, MARKER_USER);
 			prompt_text(r->p, m->content);
 			prompt_marker(r->p, MARKER_ASSISTANT);
-		} else if (m->role == ROLE_ASSISTANT) {
+		} else if (m->role == MESSAGE_ASSISTANT) {
 			write_0324_assistant(r, m);
 		} else {
 			write_fenced_output(r, m);
@@ -260,13 +260,13 @@ static void render_r1(struct renderer *r)
 	for (size_t i = 0; i < r->messages->n; i++) {
 		const struct message *m = &r->messages->item[i];
 
-		if (m->role == ROLE_USER) {
+		if (m->role == MESSAGE_USER) {
 			r->is_tool = false;
 			prompt_marker(r->p, MARKER_USER);
 			prompt_text(r->p, m->content);
-		} else if (m->role == ROLE_ASSISTANT) {
+		} else if (m->role == MESSAGE_ASSISTANT) {
 			write_r1_assistant(r, m);
-		} else if (m->role == ROLE_TOOL) {
+		} else if (m->role == MESSAGE_TOOL) {
 			write_fenced_output(r, m);
 		}
 	}
@@ -330,13 +330,13 @@ static void render_v31(struct renderer *r)
 	for (size_t i = 0; i < r->messages->n; i++) {
 		const struct message *m = &r->messages->item[i];
 
-		if (m->role == ROLE_SYSTEM)
+		if (m->role == MESSAGE_SYSTEM)
 			continue;
-		if (m->role == ROLE_USER) {
+		if (m->role == MESSAGE_USER) {
 			r->is_tool = false;
 			prompt_marker(r->p, MARKER_USER);
 			prompt_text(r->p, m->content);
-		} else if (m->role == ROLE_TOOL) {
+		} else if (m->role == MESSAGE_TOOL) {
 			r->is_tool = true;
 			write_output(r, m->content);
 		} else if (m->n_calls > 0) {
@@ -344,7 +344,7 @@ static void render_v31(struct renderer *r)
 		} else {
 			write_v31_assistant(r, m);
 		}
-		r->is_last_user = m->role == ROLE_USER;
+		r->is_last_user = m->role == MESSAGE_USER;
 		r->is_only_sys = false;
 	}
 	if (v31_prompts(r)) {

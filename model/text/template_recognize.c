@@ -125,5 +125,5 @@ bool template_knows_reasoning(enum template_id id)
 
 bool template_takes_null(enum template_id id, const struct message *m)
 {
-	return m->role == ROLE_ASSISTANT && (m->n_calls > 0 || id == TEMPLATE_R1_0528);
+	return m->role == MESSAGE_ASSISTANT && (m->n_calls > 0 || id == TEMPLATE_R1_0528);
 }

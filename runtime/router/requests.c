@@ -48,12 +48,22 @@ void requests_end(struct router *r, uint32_t conn, enum seq_status status, uint6
 		if (q->place < r->s.at.plan->places)
 			router_head(r)->running--;
 		pages_release(r, conn);
-	} else if (q->status == SEQ_QUEUED) {
+	} else if (q->status == SEQ_QUEUED && conn != CONN_HEALTH) {
 		router_head(r)->queued--;
 	}
 	q->status = (uint32_t)status;
 	q->error = error;
 	q->place = NO_PLACE;
+}
+
+/* Whether one more may wait: places that are free are given out first, so that many requests at once are not refused for want of a look. */
+static bool has_room(struct router *r)
+{
+	while (router_head(r)->queued >= r->s.at.plan->queue) {
+		if (!schedule_admit(r))
+			return false;
+	}
+	return true;
 }
 
 /* A request that the router has not seen: into the queue, or refused. */
@@ -73,13 +83,13 @@ static void take(struct router *r, uint32_t conn, const struct request *req)
 	if (!valid(r, conn, req)) {
 		q->status = SEQ_FAILED;
 		q->error = row_error(CAUSE_BAD_REQUEST, 0, 0, 0);
-	} else if (h->queued >= r->s.at.plan->queue && conn != CONN_HEALTH) {
+	} else if (conn != CONN_HEALTH && !has_room(r)) {
 		q->status = SEQ_BUSY;
 		count_add(r->s.at.log, COUNT_REJECTED, 1);
 	} else {
 		q->status = SEQ_QUEUED;
 		q->order = ++h->clock;
-		h->queued++;
+		h->queued += conn != CONN_HEALTH;
 	}
 }
 

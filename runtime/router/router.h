@@ -95,6 +95,8 @@ void pages_name(struct router *r, uint32_t conn, uint32_t from, uint32_t to);
 /* ---- schedule.c ---- */
 /* Admits what fits and starts a pass on each idle batch. Whether a pass was started (and committed). */
 bool schedule(struct router *r);
+/* Gives the oldest queued sequence a place if its pages are there. Whether it got one. */
+bool schedule_admit(struct router *r);
 
 /* ---- steps.c ---- */
 /* Serves one message of the circle, decode first. Whether there was one. */

@@ -237,8 +237,7 @@ static bool pages_suffice(const struct router *r, const struct router_seq *q)
 	return need <= q->n_pages + pages_available(r);
 }
 
-/* Gives the oldest queued sequence a place if its pages are there. */
-static bool admit(struct router *r)
+bool schedule_admit(struct router *r)
 {
 	const struct plan *p = r->s.at.plan;
 	struct router_head *h = router_head(r);
@@ -296,7 +295,6 @@ static bool start_health(struct router *r)
 	router_table_edit(r, p->places, 0, 1)[0] = pages_reserved(r);
 	router_seq_edit(r, CONN_HEALTH)->n_pages = 1;
 	router_seq_edit(r, CONN_HEALTH)->status = SEQ_RUNNING;
-	router_head(r)->queued--;
 	b = build_start(r, BATCH_DECODE, PASS_HEALTH);
 	while (layer + 1 < p->main_layers && !r->s.model.layer[layer].is_moe)
 		layer++;
@@ -394,7 +392,7 @@ bool schedule(struct router *r)
 	const struct router_head *h = r->record.draft;
 	bool admitted = false, started = false;
 
-	while (admit(r))
+	while (schedule_admit(r))
 		admitted = true;
 	if (h->batch[BATCH_DECODE].pass == 0)
 		started = start_health(r) || start_pass(r, BATCH_DECODE);
