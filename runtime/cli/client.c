@@ -229,6 +229,8 @@ static int on_body(llhttp_t *parser, const char *at, size_t len)
 
 		if (n >= 6 && memcmp(x->line.p, "data: ", 6) == 0)
 			take_event(x, x->line.p + 6, n - 6 - (n > 6 && end[-1] == '\r'));
+		else if (n > 2 && memcmp(x->line.p, ": ", 2) == 0)
+			x->piece(x->context, TEXT_PROGRESS, x->line.p + 2, n - 2);
 		memmove(x->line.p, end + 1, rest);
 		x->line.len = rest;
 	}

@@ -35,7 +35,8 @@ struct client_options {
 
 enum client_text {
 	TEXT_CONTENT,
-	TEXT_REASONING
+	TEXT_REASONING,
+	TEXT_PROGRESS
 };
 
 /* What came back. */
@@ -46,6 +47,7 @@ struct client_reply {
 	uint64_t first_ns, total_ns; /* from sending to the first text and to the end */
 };
 
+/* TEXT_PROGRESS is for the person who waits: how far the prompt has come. */
 typedef void client_piece(void *context, enum client_text kind, const char *text, size_t len);
 
 /*

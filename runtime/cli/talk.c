@@ -91,12 +91,21 @@ struct screen {
 	bool colour;
 	enum client_text kind;
 	bool any;
+	bool waiting; /* a line of progress stands on stderr */
 };
 
 static void print_piece(void *context, enum client_text kind, const char *text, size_t len)
 {
 	struct screen *s = context;
 
+	if (kind == TEXT_PROGRESS || s->waiting) {
+		/* one rewritten line, gone when the reply begins */
+		if (isatty(2))
+			fprintf(stderr, "\r\033[K%.*s", kind == TEXT_PROGRESS ? (int)len : 0, text);
+		s->waiting = kind == TEXT_PROGRESS;
+		if (s->waiting)
+			return;
+	}
 	if (kind != s->kind) {
 		if (s->any)
 			fputs("\n", stdout);

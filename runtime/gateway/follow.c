@@ -37,6 +37,7 @@ static void view(const struct gateway *g, const struct conn *c, struct progress_
 	v->error = seq.error;
 	v->cached = seq.cached;
 	v->count = seq.count;
+	v->computed = seq.computed;
 	v->in_pass = seq.in_pass;
 	v->announced = head > c->announce_position;
 }
@@ -369,8 +370,23 @@ static bool reply_refused(struct gateway *g, struct conn *c)
 	return true;
 }
 
+/* What a client that waits is told, for people to read: how far its prompt has come. */
+static void comment_text(struct conn *c, char text[80])
+{
+	const struct progress_view *q = &c->seq;
+	uint32_t n_prompt = conn_draft(c)->request.n_prompt;
+
+	if (q->status == SEQ_QUEUED && !q->count)
+		snprintf(text, 80, "waiting for a place");
+	else if (q->status == SEQ_RUNNING && !q->count)
+		snprintf(text, 80, "prefill %u of %u tokens", q->computed, n_prompt);
+	else
+		snprintf(text, 80, "still here");
+}
+
 static bool comment(struct gateway *g, struct conn *c)
 {
+	char text[80];
 	const struct own *own = conn_own(c);
 	uint64_t due = c->produced_ns + COMMENT_S * NS_PER_S;
 
@@ -381,7 +397,8 @@ static bool comment(struct gateway *g, struct conn *c)
 		return false;
 	}
 	g->rendered.n = 0;
-	reply_comment(&c->reply, &g->rendered);
+	comment_text(c, text);
+	reply_comment(&c->reply, text, &g->rendered);
 	if (conn_tx_free(c) < g->rendered.n)
 		return false;
 	conn_put(g, c, g->rendered.p, g->rendered.n);

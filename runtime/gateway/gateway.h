@@ -54,7 +54,7 @@ struct progress_view {
 	uint64_t request, error;
 	uint32_t status, cached, count, in_pass;
 	uint32_t announced; /* the router has taken the connection's last announcement */
-	uint32_t pad;
+	uint32_t computed;  /* positions of the prompt and the reply whose rows are done */
 };
 
 /* What init has committed of a connection: one look. */

@@ -196,11 +196,13 @@ void reply_broken(const struct reply *r, const struct api_error *e, struct out *
 	stream_last(r, o);
 }
 
-void reply_comment(const struct reply *r, struct out *o)
+void reply_comment(const struct reply *r, const char *text, struct out *o)
 {
 	struct out c = out_make(r->env->event, r->env->event_cap);
 
-	out_text(&c, ": still here\n\n");
+	out_text(&c, ": ");
+	out_text(&c, text);
+	out_text(&c, "\n\n");
 	send_bytes(r, &c, o);
 }
 

@@ -95,7 +95,7 @@ void reply_end(const struct reply *r, const struct reply_fold *f, uint32_t cache
 /* The end of a stream that has begun and cannot go on. */
 void reply_broken(const struct reply *r, const struct api_error *e, struct out *o);
 /* A comment line, between events of a stream. */
-void reply_comment(const struct reply *r, struct out *o);
+void reply_comment(const struct reply *r, const char *text, struct out *o);
 
 /* Bytes of the JSON text before the first token and behind the last (not streamed). */
 uint64_t reply_frame_len(const struct reply *r, const struct reply_fold *f, uint32_t cached);

@@ -5,6 +5,7 @@
 #include "runtime/score/score.h"
 
 #include "model/sampler.h"
+#include "runtime/clock.h"
 
 #include <errno.h>
 #include <math.h>
@@ -245,6 +246,23 @@ static int failure(const struct lane *l, const struct router_seq *q, struct err 
 	}
 }
 
+/* Tokens done, rate and time left, at most once a second, so that short runs say nothing. */
+static void progress(struct score *s, uint32_t rows)
+{
+	uint64_t now = clock_now_ns(), total = s->prompts.begin[s->prompts.count];
+	double rate;
+
+	s->rows_done += rows;
+	if (now - s->said_ns < NS_PER_S)
+		return;
+	s->said_ns = now;
+	rate = (double)s->rows_done * 1e9 / (double)(now - s->begun_ns);
+	fprintf(stderr, "%sprefill %llu of %llu tokens, %.1f t/s, %.0f s left%s",
+		isatty(2) ? "\r\033[K" : "penstock: ", (unsigned long long)s->rows_done,
+		(unsigned long long)total, rate, (double)(total - s->rows_done) / rate,
+		isatty(2) && s->rows_done < total ? "" : "\n");
+}
+
 /* Looks at one lane; *busy: something was done. */
 static int serve(struct score *s, uint32_t conn, bool *busy, struct err *e)
 {
@@ -268,6 +286,7 @@ static int serve(struct score *s, uint32_t conn, bool *busy, struct err *e)
 	if (q.passes > l->taken) {
 		*busy = true;
 		rc = take_rows(s, l, &q, e);
+		progress(s, q.out_mtp ? 0 : q.out_rows);
 		l->taken = q.passes;
 		d->request.taken = q.passes;
 		if (!rc)
@@ -287,6 +306,7 @@ int score_run(struct score *s, struct err *e)
 {
 	struct bell *bell = &s->at.bells->bell[ROLE_CLIENT][0];
 
+	s->begun_ns = s->said_ns = clock_now_ns();
 	while (s->done < s->prompts.count) {
 		uint64_t before;
 		bool busy = false;

@@ -37,6 +37,7 @@ struct score {
 	bool logits, routes, mtp; /* outputs that are wanted */
 	uint32_t moe_layers;
 	uint16_t *route_row;
+	uint64_t rows_done, begun_ns, said_ns; /* progress on stderr */
 };
 
 MUST_CHECK int score_open(struct score *s, struct err *e);
