@@ -7,15 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void *array(size_t n, size_t size)
-{
-	size_t bytes;
-
-	if (__builtin_mul_overflow(n, size, &bytes))
-		return NULL;
-	return aligned_alloc(64, scratch_round(bytes + 1));
-}
-
 bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batch)
 {
 	const struct plan *p = s->at.plan;
@@ -24,18 +15,18 @@ bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batc
 	       pairs = rows * p->top_k, experts = p->experts + 1ull;
 
 	sc->f_rows = (uint32_t)(batch == BATCH_DECODE ? pairs : rows);
-	sc->shared = array(rows, row);
-	sc->f = array(sc->f_rows, row);
-	sc->work = array(1, ffn_scratch_bytes(c, ffn_inner_max(c), (uint32_t)rows));
-	sc->list = array(pairs, sizeof(*sc->list));
-	sc->weight = array(pairs, sizeof(*sc->weight));
-	sc->compact = array(rows, sizeof(*sc->compact));
-	sc->compact_weight = array(rows, sizeof(*sc->compact_weight));
-	sc->start = array(experts, sizeof(*sc->start));
-	sc->active = array(experts, sizeof(*sc->active));
-	sc->slot = array(experts, sizeof(*sc->slot));
-	sc->computed = array(experts, 1);
-	sc->skip = array(rows, 1);
+	sc->shared = server_array(rows, row);
+	sc->f = server_array(sc->f_rows, row);
+	sc->work = server_array(1, ffn_scratch_bytes(c, ffn_inner_max(c), (uint32_t)rows));
+	sc->list = server_array(pairs, sizeof(*sc->list));
+	sc->weight = server_array(pairs, sizeof(*sc->weight));
+	sc->compact = server_array(rows, sizeof(*sc->compact));
+	sc->compact_weight = server_array(rows, sizeof(*sc->compact_weight));
+	sc->start = server_array(experts, sizeof(*sc->start));
+	sc->active = server_array(experts, sizeof(*sc->active));
+	sc->slot = server_array(experts, sizeof(*sc->slot));
+	sc->computed = server_array(experts, 1);
+	sc->skip = server_array(rows, 1);
 	return sc->shared && sc->f && sc->work && sc->list && sc->weight && sc->compact &&
 	       sc->compact_weight && sc->start && sc->active && sc->slot && sc->computed &&
 	       sc->skip;

@@ -20,9 +20,8 @@ struct mla *mla_open(struct err *e)
 		return NULL;
 	p = m->s.at.plan;
 	rows = p->rows[0] > p->rows[1] ? p->rows[0] : p->rows[1];
-	m->row = calloc(rows, sizeof(*m->row));
-	m->scratch = aligned_alloc(
-		64, scratch_round(attention_scratch_bytes(m->s.model.config, p->workers, rows)));
+	m->row = server_array(rows, sizeof(*m->row));
+	m->scratch = server_array(1, attention_scratch_bytes(m->s.model.config, p->workers, rows));
 	if (!m->row || !m->scratch) {
 		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for %u rows", rows);
 		return NULL;

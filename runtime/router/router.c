@@ -98,15 +98,6 @@ void router_commit(struct router *r)
 	record_commit(&r->record);
 }
 
-static void *array(size_t n, size_t size)
-{
-	size_t bytes;
-
-	if (__builtin_mul_overflow(n, size, &bytes))
-		return NULL;
-	return aligned_alloc(64, scratch_round(bytes + 1));
-}
-
 static bool scratch_open(struct router *r)
 {
 	const struct plan *p = r->s.at.plan;
@@ -116,16 +107,16 @@ static bool scratch_open(struct router *r)
 	/* the head runs for one row of each place, or in a score run for every row of a chunk */
 	r->picked_max = p->score ? rows : (p->places > p->rows[0] ? p->places : p->rows[0]) + 1;
 	r->refs = calloc(p->pages, sizeof(*r->refs));
-	r->gate_work = array(1, p->experts ? gate_scratch_bytes(c, p->workers, rows) : 1);
-	r->mtp_work = array(1, p->layers > p->main_layers ? mtp_scratch_bytes(c, rows) : 1);
-	r->sampler_work = array(1, sampler_scratch_bytes(p->vocab));
-	r->skip = array(rows, 1);
-	r->failed = array(rows, 1);
-	r->token = array(rows, sizeof(*r->token));
-	r->picked = array(r->picked_max, r->s.at.layout.row_stride * sizeof(float));
-	r->picked_x = array(r->picked_max, r->s.at.layout.x_stride * sizeof(uint16_t));
+	r->gate_work = server_array(1, p->experts ? gate_scratch_bytes(c, p->workers, rows) : 1);
+	r->mtp_work = server_array(1, p->layers > p->main_layers ? mtp_scratch_bytes(c, rows) : 1);
+	r->sampler_work = server_array(1, sampler_scratch_bytes(p->vocab));
+	r->skip = server_array(rows, 1);
+	r->failed = server_array(rows, 1);
+	r->token = server_array(rows, sizeof(*r->token));
+	r->picked = server_array(r->picked_max, r->s.at.layout.row_stride * sizeof(float));
+	r->picked_x = server_array(r->picked_max, r->s.at.layout.x_stride * sizeof(uint16_t));
 	r->logits = p->score ? attach_at(&r->s.at, OBJ_LOGITS, r->s.at.layout.logits[0])
-			     : array(r->picked_max, (size_t)p->vocab * sizeof(float));
+			     : server_array(r->picked_max, (size_t)p->vocab * sizeof(float));
 	return r->refs && r->gate_work && r->mtp_work && r->sampler_work && r->skip && r->failed &&
 	       r->token && r->picked && r->picked_x && r->logits;
 }

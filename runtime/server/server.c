@@ -5,9 +5,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-_Static_assert(TEAM_AWAKE == (int)BELL_AWAKE && TEAM_ASLEEP == (int)BELL_ASLEEP, "one word, two readers");
+_Static_assert(TEAM_AWAKE == (int)BELL_AWAKE && TEAM_ASLEEP == (int)BELL_ASLEEP,
+	       "one word, two readers");
 
 int server_open(struct server *s, enum role role, struct err *e)
 {
@@ -34,6 +36,15 @@ int server_open(struct server *s, enum role role, struct err *e)
 	s->bell = &s->at.bells->bell[role][0];
 	s->team = team_start(s->at.plan->workers, s->bell, sizeof(struct bell), e);
 	return s->team ? 0 : -ENOMEM;
+}
+
+void *server_array(size_t n, size_t size)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(n, size, &bytes))
+		return NULL;
+	return aligned_alloc(64, scratch_round(bytes + 1));
 }
 
 void server_wait_layer(const struct server *s, uint32_t layer)

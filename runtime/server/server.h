@@ -33,6 +33,9 @@ struct server {
 /* Attaches, checks index and model, starts the team. */
 MUST_CHECK int server_open(struct server *s, enum role role, struct err *e);
 
+/* Scratch memory at start: n elements on whole cache lines, contents of no interest; NULL if there is none. */
+void *server_array(size_t n, size_t size);
+
 /* Waits until everything that `layer` needs is resident (UINT32_MAX: the whole load list). */
 void server_wait_layer(const struct server *s, uint32_t layer);
 
