@@ -501,7 +501,7 @@ wanted() {
 command_test() {
 	local file target status tests=() targets=()
 	mkdir -p build
-	need prove=perl python3=python3
+	need prove=perl python3=python3 spin=spin
 	for file in $(find tests -name 't_*.c' | LC_ALL=C sort); do
 		for target in $(test_targets "$file"); do
 			if wanted "$target" "$@"; then
