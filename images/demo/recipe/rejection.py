@@ -17,7 +17,6 @@ from model import Positions
 from sampling import Sampler
 
 FILE = "rejection.jsonl"
-QUESTIONS = 600
 TRIES = 4
 BATCH_QUESTIONS = 24
 REPLY_LIMIT = 220
@@ -28,7 +27,7 @@ FAMILIES = {
 }
 
 
-def write_rejection_samples(directory, weights, encoder, seed):
+def write_rejection_samples(directory, weights, encoder, seed, questions):
     """Samples, judges and writes; nothing is done if the file is there."""
     path = directory / FILE
     if path.exists():
@@ -36,7 +35,7 @@ def write_rejection_samples(directory, weights, encoder, seed):
     sampler = Sampler(weights.copies(), weights.biases, Positions(LONGEST, YARN))
     rng, generator = random.Random(f"{seed}/rejection"), torch.Generator().manual_seed(seed)
     kept = []
-    for _ in range(0, QUESTIONS, BATCH_QUESTIONS):
+    for _ in range(0, questions, BATCH_QUESTIONS):
         asked = [mixture.draw(rng, TRAIN, FAMILIES) for _ in range(BATCH_QUESTIONS)]
         prompts = [encoder.encode(mixture.render_prompt(s, *mixture.draw_style(rng, s)))[0] for s in asked]
         repeated = [prompt for prompt in prompts for _ in range(TRIES)]
