@@ -305,9 +305,10 @@ static int make_objects(struct init *in, struct err *e)
 	static const struct {
 		enum object object;
 		bool writable;
-	} maps[] = {{OBJ_CONNS, true},       {OBJ_SLOTS, true},     {OBJ_CLIENT, false},
-		    {OBJ_ROUTER, false},     {OBJ_RESIDENT, false}, {OBJ_LOG_CLIENT, false},
-		    {OBJ_LOG_ROUTER, false}, {OBJ_LOG_MLA, false},  {OBJ_LOG_EXPERTS, false}};
+	} maps[] = {{OBJ_CONNS, true},     {OBJ_SLOTS, true},       {OBJ_CLIENT, false},
+		    {OBJ_ROUTER, false},   {OBJ_MLA, false},        {OBJ_EXPERTS, false},
+		    {OBJ_RESIDENT, false}, {OBJ_LOG_CLIENT, false}, {OBJ_LOG_ROUTER, false},
+		    {OBJ_LOG_MLA, false},  {OBJ_LOG_EXPERTS, false}};
 	int rc = objects_make(&in->objects, &in->layout, e);
 
 	for (unsigned i = 0; !rc && i < sizeof(maps) / sizeof(maps[0]); i++)

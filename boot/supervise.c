@@ -1,6 +1,8 @@
 /* Life and death of servers; see supervise.h. */
 #include "boot/supervise.h"
 
+#include "boot/peek.h"
+
 #include "boot/stage.h"
 #include "runtime/clock.h"
 
@@ -327,9 +329,44 @@ static void drain_tick(struct init *in)
 	bell_ring(&in->bells->bell[ROLE_EXPERTS][0]);
 }
 
+/*
+ * Servers that a neighbour has caught with a bad message are started again (machinery 5). What a record says of a sender is
+ * no more than a reason to restart it: whoever lies costs a restart, never an answer.
+ */
+static void refusal_tick(struct init *in)
+{
+	const struct layout *l = &in->layout;
+	const struct {
+		enum object object;
+		uint64_t record, size, at;
+	} records[] = {
+		{OBJ_ROUTER, l->router_record, l->router_record_size,
+		 offsetof(struct router_head, refused)},
+		{OBJ_MLA, l->mla_record, sizeof(struct mla_record),
+		 offsetof(struct mla_record, refused)},
+		{OBJ_EXPERTS, l->experts_record, sizeof(struct experts_record),
+		 offsetof(struct experts_record, refused)},
+	};
+
+	for (unsigned i = 0; i < sizeof(records) / sizeof(records[0]); i++) {
+		const char *map = in->objects.map[records[i].object];
+		struct refusal r;
+
+		if (!map ||
+		    !peek_record(map + records[i].record, records[i].size, records[i].at, &r,
+				 sizeof(r)) ||
+		    r.count == in->refusals[i])
+			continue;
+		in->refusals[i] = r.count;
+		if (r.sender == ROLE_ROUTER || r.sender == ROLE_MLA || r.sender == ROLE_EXPERTS)
+			supervise_kill(in, (enum role)r.sender);
+	}
+}
+
 void supervise_tick(struct init *in)
 {
 	drain_tick(in);
+	refusal_tick(in);
 	for (unsigned role = 0; role < ROLE_COUNT; role++) {
 		if (in->server[role].state == SERVER_WAITING && in->exit_status < 0)
 			try_start(in, (enum role)role);

@@ -138,6 +138,18 @@ struct router_page {
 	uint32_t mtp;      /* 1: the MTP rows of these positions are there too */
 };
 
+/*
+ * What a server has found bad (machinery 5), in its record: init sees `count` move and restarts the sender, router runs the
+ * rows of the pass again as a new one.
+ */
+struct refusal {
+	uint64_t count; /* messages ever refused */
+	uint64_t pass
+		[BATCHES]; /* the pass that was running when the last one was refused, 0: none */
+	uint32_t sender;   /* enum role of the last one */
+	uint32_t pad;
+};
+
 /* What a batch is doing; committed by router with each hop. */
 struct router_batch {
 	uint64_t pass; /* running pass, 0: none */
@@ -155,9 +167,9 @@ struct router_head {
 	uint64_t ring_tail[3][BATCHES]; /* ATTEND0, FEED; HINT in [2][0] */
 	uint64_t ring_head[3][BATCHES]; /* ROUTE, FINISH; ANNOUNCE in [2][0] */
 	uint64_t floor[BATCHES];        /* steps of passes below are popped without work */
-	uint64_t refused[BATCHES];      /* a pass whose message was bad, 0: none */
-	uint64_t next_pass[BATCHES];    /* from 1; never used again */
-	uint64_t clock;                 /* admissions so far */
+	struct refusal refused;
+	uint64_t next_pass[BATCHES]; /* from 1; never used again */
+	uint64_t clock;              /* admissions so far */
 	struct router_batch batch[BATCHES];
 	uint64_t health_hash; /* of the known-answer logits at start; 0: not yet */
 	uint64_t health_ns; /* CLOCK_MONOTONIC of the last token or health pass that came through */
@@ -203,13 +215,13 @@ struct pass_area {
 
 struct mla_record {
 	uint64_t attend0_head[BATCHES], attend_head[BATCHES], route_tail[BATCHES];
-	uint64_t refused[BATCHES];
+	struct refusal refused;
 	uint64_t pass[BATCHES]; /* the last pass of which a step was committed or dropped */
 };
 
 struct experts_record {
 	uint64_t feed_head[BATCHES], attend_tail[BATCHES], finish_tail[BATCHES], hint_head;
-	uint64_t refused[BATCHES];
+	struct refusal refused;
 	uint64_t pass[BATCHES];
 	uint64_t part_seq[BATCHES]; /* the step that has committed parts, 0: none */
 	uint32_t part_next

@@ -77,15 +77,15 @@ static void commit(struct step *st, bool good)
 	struct experts *x = st->x;
 	struct experts_record *d = x->record.draft;
 	uint32_t b = st->msg.batch;
-	uint64_t pass = msg_pass(st->msg.seq, x->s.at.plan->layers);
 	enum role next = good && st->msg.layer != st->pass.area.last_layer ? ROLE_MLA : ROLE_ROUTER;
 
 	record_touch(&x->record, d, sizeof(*d));
 	d->feed_head[b]++;
-	d->pass[b] = pass;
 	d->part_seq[b] = 0;
-	if (good)
+	if (good) {
+		d->pass[b] = msg_pass(st->msg.seq, x->s.at.plan->layers);
 		answer(st, d);
+	}
 	record_commit(&x->record);
 	attach_ring(&x->s.at, next);
 }
@@ -105,8 +105,7 @@ static void refuse(struct step *st)
 {
 	struct experts_record *d = st->x->record.draft;
 
-	d->refused[st->msg.batch] = msg_pass(st->msg.seq, st->x->s.at.plan->layers);
-	server_refuse(&st->x->s, &st->msg, ROLE_ROUTER);
+	server_refuse(&st->x->s, &d->refused, &st->msg, st->msg.batch, ROLE_ROUTER);
 	commit(st, false);
 }
 

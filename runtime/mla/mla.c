@@ -150,10 +150,10 @@ static void commit(struct mla_step *st, bool from_router, bool answer)
 		d->attend0_head[b]++;
 	else
 		d->attend_head[b]++;
-	d->pass[b] = msg_pass(st->msg.seq, m->s.at.plan->layers);
 	if (answer) {
 		struct msg out = st->msg;
 
+		d->pass[b] = msg_pass(st->msg.seq, m->s.at.plan->layers);
 		out.kind = MSG_ROUTE;
 		out.generation = m->s.at.generation;
 		/* never full: one message per batch is under way in the whole circle */
@@ -164,6 +164,16 @@ static void commit(struct mla_step *st, bool from_router, bool answer)
 	}
 	record_commit(&m->record);
 	attach_ring(&m->s.at, ROLE_ROUTER);
+}
+
+/* A bad message: popped, and its sender named. */
+static void drop(struct mla_step *st, bool from_router)
+{
+	struct mla *m = st->m;
+
+	server_refuse(&m->s, &((struct mla_record *)m->record.draft)->refused, &st->msg,
+		      st->msg.batch, from_router ? ROLE_ROUTER : ROLE_EXPERTS);
+	commit(st, from_router, false);
 }
 
 static void run_step(struct mla_step *st, bool from_router)
@@ -178,11 +188,7 @@ static void run_step(struct mla_step *st, bool from_router)
 	}
 	server_wait_layer(&m->s, st->msg.layer);
 	if (mla_prepare(st, from_router, &e) || (from_router && copy_pages(st, &e))) {
-		struct mla_record *d = m->record.draft;
-
-		d->refused[st->msg.batch] = msg_pass(st->msg.seq, m->s.at.plan->layers);
-		server_refuse(&m->s, &st->msg, from_router ? ROLE_ROUTER : ROLE_EXPERTS);
-		commit(st, from_router, false);
+		drop(st, from_router);
 		return;
 	}
 	server_progress(&m->s, st->msg.seq, st->msg.batch);
@@ -193,14 +199,6 @@ static void run_step(struct mla_step *st, bool from_router)
 	count_add(m->s.at.log, COUNT_STEPS, 1);
 	count_add(m->s.at.log, COUNT_ROWS, st->msg.rows);
 	count_add(m->s.at.log, COUNT_ATTENTION_NS, clock_now_ns() - start);
-}
-
-/* A message that does not even pass msg_check: popped, and its sender named. */
-static void drop(struct mla_step *st, uint32_t batch, bool from_router)
-{
-	st->msg.batch = batch;
-	server_refuse(&st->m->s, &st->msg, from_router ? ROLE_ROUTER : ROLE_EXPERTS);
-	commit(st, from_router, false);
 }
 
 /* Takes one message, decode first. Whether there was one. */
@@ -218,8 +216,9 @@ static bool serve(struct mla *m)
 
 			if (rc == 0)
 				continue;
+			st.msg.batch = b;
 			if (rc < 0)
-				drop(&st, b, from_router);
+				drop(&st, from_router);
 			else
 				run_step(&st, from_router);
 			return true;

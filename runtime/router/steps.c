@@ -393,10 +393,10 @@ static bool refused(const struct attach *a, uint32_t batch, uint64_t pass)
 	size_t at = batch * sizeof(uint64_t);
 
 	return attach_read_u64(a, OBJ_MLA, a->layout.mla_record, sizeof(struct mla_record),
-			       offsetof(struct mla_record, refused) + at) == pass ||
+			       offsetof(struct mla_record, refused.pass) + at) == pass ||
 	       attach_read_u64(a, OBJ_EXPERTS, a->layout.experts_record,
 			       sizeof(struct experts_record),
-			       offsetof(struct experts_record, refused) + at) == pass;
+			       offsetof(struct experts_record, refused.pass) + at) == pass;
 }
 
 bool steps_abandon_refused(struct router *r)
@@ -412,6 +412,21 @@ bool steps_abandon_refused(struct router *r)
 		}
 	}
 	return any;
+}
+
+/* A bad message: popped, its sender named, and the pass that now cannot end is run again. */
+static void drop(struct step *st, bool finish)
+{
+	struct router *r = st->r;
+
+	server_refuse(&r->s, &router_head(r)->refused, &st->msg, st->msg.batch,
+		      finish ? ROLE_EXPERTS : ROLE_MLA);
+	if (finish)
+		finish_commit(st, false);
+	else
+		gate_commit(st, false);
+	if (((const struct router_head *)r->record.draft)->batch[st->msg.batch].pass)
+		abandon(r, st->msg.batch);
 }
 
 /* Whether the message speaks of the pass that is running. */
@@ -431,8 +446,7 @@ static void serve_route(struct step *st)
 	struct err e = {0};
 
 	if (check_pass(st, &e)) {
-		server_refuse(&st->r->s, &st->msg, ROLE_MLA);
-		gate_commit(st, false);
+		drop(st, false);
 		return;
 	}
 	server_wait_layer(&st->r->s, st->msg.layer);
@@ -446,8 +460,7 @@ static void serve_finish(struct step *st)
 	struct err e = {0};
 
 	if (check_pass(st, &e)) {
-		server_refuse(&st->r->s, &st->msg, ROLE_EXPERTS);
-		finish_commit(st, false);
+		drop(st, true);
 		return;
 	}
 	finish_step(st);
@@ -468,11 +481,12 @@ bool steps_serve(struct router *r)
 
 			if (rc == 0)
 				continue;
-			if (rc < 0 || msg_pass(st.msg.seq, r->s.at.plan->layers) < h->floor[b]) {
-				st.msg.batch = b;
-				if (rc < 0)
-					server_refuse(&r->s, &st.msg,
-						      finish ? ROLE_EXPERTS : ROLE_MLA);
+			st.msg.batch = b;
+			if (rc < 0) {
+				drop(&st, finish);
+				return true;
+			}
+			if (msg_pass(st.msg.seq, r->s.at.plan->layers) < h->floor[b]) {
 				if (finish)
 					finish_commit(&st, false);
 				else

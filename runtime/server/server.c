@@ -191,13 +191,20 @@ uint64_t server_floor(const struct server *s, uint32_t batch)
 			       offsetof(struct router_head, floor) + batch * sizeof(uint64_t));
 }
 
-void server_refuse(const struct server *s, const struct msg *m, enum role sender)
+void server_refuse(const struct server *s, struct refusal *r, const struct msg *m, uint32_t batch,
+		   enum role sender)
 {
-	const uint64_t arg[5] = {sender, m->batch, m->seq, m->kind, 0};
+	const struct layout *l = &s->at.layout;
+	const uint64_t arg[5] = {sender, batch, m->seq, m->kind, 0};
 
+	/* the message cannot be believed to name its pass: it is the one that router runs on this batch */
+	r->pass[batch] = attach_read_u64(
+		&s->at, OBJ_ROUTER, l->router_record, l->router_record_size,
+		offsetof(struct router_head, batch[0].pass) + batch * sizeof(struct router_batch));
+	r->sender = (uint32_t)sender;
+	r->count++;
 	log_write(s->at.log, s->at.generation, LOG_BAD_MESSAGE, arg);
 	attach_ring(&s->at, ROLE_SCRIBE);
-	attach_ring(&s->at, ROLE_ROUTER);
 }
 
 void *server_twins(const struct server *s, enum role role)

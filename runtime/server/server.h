@@ -67,8 +67,12 @@ void server_sleep(const struct server *s, bool (*more)(void *), void *context);
 /* The lowest pass of `batch` that still counts (machinery 5). */
 uint64_t server_floor(const struct server *s, uint32_t batch);
 
-/* Says that a message or area of `batch` was refused: logs it and rings init. The caller commits refused[batch] = pass. */
-void server_refuse(const struct server *s, const struct msg *m, enum role sender);
+/*
+ * Notes in the draft of the caller's record that a message or area of `batch`, which `sender` wrote, was bad; the caller
+ * commits it with the pop. Logs it and rings router.
+ */
+void server_refuse(const struct server *s, struct refusal *r, const struct msg *m, uint32_t batch,
+		   enum role sender);
 
 /* Where the workers of another server sleep: for team_run_last. */
 void *server_twins(const struct server *s, enum role role);
