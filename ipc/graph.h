@@ -1,7 +1,7 @@
 /*
  * Who owns what and who talks to whom: every process role, every shared object and every message ring of a node, once. `init` makes
  * descriptors from these tables, ipc/attach.c maps by them, the tests check /proc against them and the README's drawing is printed
- * from them (`penstock doctor --graph`). Nothing is shared between two processes that does not stand here.
+ * from them. Nothing is shared between two processes that does not stand here.
  */
 #ifndef IPC_GRAPH_H
 #define IPC_GRAPH_H

@@ -1,6 +1,6 @@
 /*
  * Counters and log records of a server, in an object that only it writes (machinery 25). A server never formats text: a record holds a kind and
- * five numbers, and scribe prints it by the format of this list. Counters are read by /metrics, `penstock top` and the tests.
+ * five numbers, and scribe prints it by the format of this list. Counters are read by /metrics and the tests.
  */
 #ifndef IPC_LOG_H
 #define IPC_LOG_H
