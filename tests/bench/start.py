@@ -117,6 +117,7 @@ def run(name, folder):
         made = subprocess.run([os.path.join(BIN, "penstock"), "synth", shape[0], model, *shape[1:]], capture_output=True, text=True, check=True)
         print(f"{name}: {made.stdout.splitlines()[0]}")
         talkative(model)
+    node = None
     try:
         info = json.loads(subprocess.run([os.path.join(BIN, "penstock"), "info", model, "--json"], capture_output=True, text=True, check=True).stdout)
         memory, drive = memory_bandwidth(), drive_bandwidth(model)
@@ -127,6 +128,7 @@ def run(name, folder):
         started = time.monotonic() - begin
         print("  " + node.output().strip().replace("\n", "\n  "))
         if node.failed:
+            print("  " + node.failed)
             return
         print(f"  ready after {started:.1f} s")
         r, pss = Run(node, model, info), PssPeak(node, 0.5)
@@ -141,7 +143,10 @@ def run(name, folder):
               (f", budget {budget}" if budget else ""))
         node.stop()
         cgroup.close()
+        node = None
     finally:
+        if node:
+            node.stop()
         if shape:
             shutil.rmtree(model, ignore_errors=True)
 

@@ -189,7 +189,7 @@ class Live(Node):
         self.path = path
         self.failed = None if self.wait_for("penstock: ready", seconds) else self.output()
         if not self.failed:
-            self.failed = None if wait_until(lambda: set(SERVERS) <= set(self.children()), 10) else "servers are missing"
+            self.failed = None if wait_until(lambda: set(SERVERS) <= set(self.children()), seconds) else "servers are missing"
 
     def get(self, path, body=None):
         """(status, bytes)"""
