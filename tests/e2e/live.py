@@ -1,4 +1,5 @@
 """Driving a node of real servers over its Unix socket: requests, streams, counters, deaths. For the tests in this folder and in tests/bench."""
+import atexit
 import http.client
 import json
 import os
@@ -187,6 +188,7 @@ class Live(Node):
             os.unlink(path)
         super().__init__(BIN, model, "--socket", path, *options, preexec_fn=cgroup.enter if cgroup else None)
         self.path = path
+        atexit.register(lambda: self.process.poll() is None and self.process.kill())
         self.failed = None if self.wait_for("penstock: ready", seconds) else self.output()
         if not self.failed:
             self.failed = None if wait_until(lambda: set(SERVERS) <= set(self.children()), seconds) else "servers are missing"
