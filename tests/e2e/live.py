@@ -184,14 +184,18 @@ class Live(Node):
     """`penstock run` on a model; ready when this returns, or `failed` says why not. With a Cgroup the node runs in it."""
 
     def __init__(self, path, model, *options, seconds=60, cgroup=None):
-        if os.path.exists(path):
-            os.unlink(path)
-        super().__init__(BIN, model, "--socket", path, *options, preexec_fn=cgroup.enter if cgroup else None)
-        self.path = path
-        atexit.register(lambda: self.process.poll() is None and self.process.kill())
+        self.begin(path, model, *options, cgroup=cgroup)
         self.failed = None if self.wait_for("penstock: ready", seconds) else self.output()
         if not self.failed:
             self.failed = None if wait_until(lambda: set(SERVERS) <= set(self.children()), seconds) else "servers are missing"
+
+    def begin(self, path, model, *options, cgroup=None):
+        """Starts the node and waits for nothing."""
+        if os.path.exists(path):
+            os.unlink(path)
+        Node.__init__(self, BIN, model, "--socket", path, *options, preexec_fn=cgroup.enter if cgroup else None)
+        self.path = path
+        atexit.register(lambda: self.process.poll() is None and self.process.kill())
 
     def get(self, path, body=None):
         """(status, bytes)"""
