@@ -76,20 +76,27 @@ enum {
 /* Why a sequence ended with an error; the gateway makes the text. */
 enum seq_cause {
 	CAUSE_NONE,
-	CAUSE_READ,       /* an expert could not be read: layer, expert, errno */
+	CAUSE_READ,       /* an expert could not be read: layer, expert, part, errno */
 	CAUSE_NOT_FINITE, /* a NaN or infinity: layer (UINT32_MAX: logits) */
-	CAUSE_BAD_EXPERT, /* an expert holds a number that is not finite: layer, expert */
+	CAUSE_BAD_EXPERT, /* an expert holds a number that is not finite: layer, expert, part */
 	CAUSE_POISON,     /* a step that killed its server three times: layer, hop */
 	CAUSE_BAD_REQUEST, /* the request or its prompt is not valid: our own bug or a hostile client role */
 	CAUSE_TOO_LONG, /* cannot fit in the KV pages even alone */
 	CAUSE_STOPPING  /* the node is going down */
 };
 
-/* A row's error word: cause << 56 | layer << 32 | expert << 16 | errno; 0: the row is well. Travels with the row (machinery 11). */
+/* A row's error word: cause << 56 | part << 48 | layer << 32 | expert << 16 | errno; 0: the row is well. Travels with the row (machinery 11). */
 static inline uint64_t row_error(uint32_t cause, uint32_t layer, uint32_t expert, int code)
 {
 	return (uint64_t)cause << 56 | (uint64_t)(layer & 0xffff) << 32 |
 	       (uint64_t)(expert & 0xffff) << 16 | (uint64_t)((unsigned)code & 0xffff);
+}
+
+/* The same for one matrix (enum expert_part) of a routed expert. */
+static inline uint64_t row_error_part(uint32_t cause, uint32_t layer, uint32_t expert,
+				      uint32_t part, int code)
+{
+	return row_error(cause, layer, expert, code) | (uint64_t)(part & 0xff) << 48;
 }
 
 enum seq_status {

@@ -16,7 +16,7 @@
 	  "role %llu died: pid %llu, %llu (0 exit, 1 signal) %llu; starting generation %llu")      \
 	X(BAD_MESSAGE, 1, "a message of role %llu, batch %llu, seq %llu was refused (field %llu)") \
 	X(READ_ERROR, 0,                                                                           \
-	  "layer %llu expert %llu part %llu: read failed with error %llu at byte %llu")            \
+	  "layer %llu expert %llu part %llu: read at byte %llu failed with error %llu")            \
 	X(BAD_EXPERT, 0,                                                                           \
 	  "layer %llu expert %llu part %llu: a number that is not finite at byte %llu")            \
 	X(ROW_FAILED, 1, "batch %llu row %llu: failed in layer %llu with cause %llu")              \

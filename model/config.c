@@ -90,7 +90,7 @@ static int check_gate(const struct model_config *c, struct err *e)
 			"config.json: num_experts_per_tok %u is more than the %u experts that "
 			"topk_group %u of n_group %u leave",
 			c->num_experts_per_tok, c->topk_group * group, c->topk_group, c->n_group);
-	if (c->topk_method == TOPK_NOAUX_TC && group == 1)
+	if (c->topk_method == TOPK_NOAUX_TC && c->n_group > 1 && group == 1)
 		return bad(e, "groups of one expert with topk_method noaux_tc are not supported: a "
 			      "group's score is the sum of its best two");
 	return 0;

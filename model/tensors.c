@@ -3,7 +3,9 @@
  */
 #include "model/tensors.h"
 
-#include "model/index.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #define AT(field) offsetof(struct index_layer, field)
 
@@ -48,6 +50,30 @@ static const char *const part_names[] = {"gate_proj", "up_proj", "down_proj"};
 const char *tensor_part_name(unsigned part)
 {
 	return part_names[part];
+}
+
+const char *tensor_damage_text(char out[TENSOR_DAMAGE_TEXT], const struct index *ix, uint32_t layer,
+			       uint32_t expert, uint32_t part, int code)
+{
+	const struct model_config *c = &ix->config;
+	const char *what = !code             ? "a number in it is not finite: the file is damaged"
+			   : code == ENODATA ? "the file ends before it: it was cut"
+					     : strerror(code);
+	const char *file;
+	char name[204];
+
+	if (layer >= config_layers(c) || !index_layer(ix, layer)->is_moe ||
+	    expert >= c->n_routed_experts || part >= EXPERT_PARTS) {
+		snprintf(out, TENSOR_DAMAGE_TEXT, "layer %u: %s", layer, what);
+		return out;
+	}
+	file = index_file(ix, index_expert(ix, layer, expert)->part[part].file)->name;
+	snprintf(out, TENSOR_DAMAGE_TEXT,
+		 "%s: tensor model.layers.%u.mlp.experts.%u.%s.weight: %s%s. Check the model with "
+		 "`penstock verify`, or copy it again",
+		 err_name(name, file, strnlen(file, sizeof(index_file(ix, 0)->name))), layer,
+		 expert, tensor_part_name(part), code ? "cannot be read: " : "", what);
+	return out;
 }
 
 void tensor_expert_shape(const struct model_config *c, unsigned part, uint32_t *n_out,

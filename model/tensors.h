@@ -5,7 +5,7 @@
 #ifndef MODEL_TENSORS_H
 #define MODEL_TENSORS_H
 
-#include "model/config.h"
+#include "model/index.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -63,6 +63,14 @@ void tensor_expert_shape(const struct model_config *c, unsigned part, uint32_t *
 
 /* "gate_proj", "up_proj", "down_proj". */
 const char *tensor_part_name(unsigned part);
+
+/*
+ * The sentence about a routed expert that cannot be used: file, tensor (matrix `part`, enum expert_part), and what is wrong: `code` is the errno of
+ * a read that failed, or 0 for a number that is not finite. The numbers may come from another process: without such an expert it names the layer.
+ */
+#define TENSOR_DAMAGE_TEXT 512
+const char *tensor_damage_text(char out[TENSOR_DAMAGE_TEXT], const struct index *ix, uint32_t layer,
+			       uint32_t expert, uint32_t part, int code);
 
 /* Number of 128-wide blocks that cover n. */
 static inline uint64_t tensor_blocks(uint64_t n)

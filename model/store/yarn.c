@@ -23,6 +23,19 @@ static double correction_dim(const struct yarn *y, double dim, double rotations)
 	return dim * log_f64(y->original / (2 * pi * rotations)) / (2 * log_f64(y->theta));
 }
 
+/*
+ * mu of step 5. With only one of the two mscales (or a 0 for one) it is that of generic YaRN, as transformers has it; the softmax scale follows
+ * mscale_all_dim all the same.
+ */
+static double multiplier(const struct yarn *y)
+{
+	if (y->attention_factor > 0)
+		return y->attention_factor;
+	if (!(y->mscale > 0) || !(y->mscale_all_dim > 0))
+		return mscale_of(y->factor, 1);
+	return mscale_of(y->factor, y->mscale) / mscale_of(y->factor, y->mscale_all_dim);
+}
+
 void yarn_compute(const struct yarn *y, struct model_config *c)
 {
 	const double dim = c->qk_rope_head_dim;
@@ -39,10 +52,7 @@ void yarn_compute(const struct yarn *y, struct model_config *c)
 		high = high < dim - 1 ? high : dim - 1;
 		if (low == high)
 			high += 0.001;
-		c->rope_mu = y->attention_factor > 0
-				     ? y->attention_factor
-				     : mscale_of(y->factor, y->mscale) /
-					       mscale_of(y->factor, y->mscale_all_dim);
+		c->rope_mu = multiplier(y);
 		m = mscale_of(y->factor, y->mscale_all_dim);
 	}
 	for (uint32_t i = 0; i < c->qk_rope_head_dim / 2; i++) {
@@ -144,8 +154,7 @@ int yarn_read(yyjson_val *root, struct model_config *c, struct err *e)
 {
 	yyjson_val *scaling = yyjson_obj_get(root, "rope_scaling");
 	yyjson_val *parameters = yyjson_obj_get(root, "rope_parameters");
-	/* Without mscale keys: multiplier 0.1 ln F + 1, no softmax factor (specification 5). */
-	struct yarn y = {.theta = 0, .beta_fast = 32, .beta_slow = 1, .mscale = 1};
+	struct yarn y = {.theta = 0, .beta_fast = 32, .beta_slow = 1};
 	double inner = 0;
 	int rc;
 

@@ -37,7 +37,7 @@ static void fail_rows(struct step *st, uint32_t i, const struct slot_failure *wh
 {
 	struct experts *x = st->x;
 	uint32_t id = st->sc->active[i];
-	uint64_t arg[5] = {st->msg.layer, id, why->part, (uint64_t)-why->error, why->at};
+	uint64_t arg[5] = {st->msg.layer, id, why->part, why->at, (uint64_t)-why->error};
 
 	log_write(x->s.at.log, x->s.at.generation, why->error ? LOG_READ_ERROR : LOG_BAD_EXPERT,
 		  arg);
@@ -49,8 +49,8 @@ static void fail_rows(struct step *st, uint32_t i, const struct slot_failure *wh
 		if (st->sc->skip[r])
 			continue;
 		st->sc->skip[r] = 1;
-		st->error_out[r] = row_error(why->error ? CAUSE_READ : CAUSE_BAD_EXPERT,
-					     st->msg.layer, id, -why->error);
+		st->error_out[r] = row_error_part(why->error ? CAUSE_READ : CAUSE_BAD_EXPERT,
+						  st->msg.layer, id, why->part, -why->error);
 	}
 }
 

@@ -1,6 +1,7 @@
 /* A chat or completion request into a connection's record, and the words for what went wrong with one. See gateway.h. */
 #include "runtime/gateway/gateway.h"
 
+#include "model/tensors.h"
 #include "runtime/clock.h"
 
 #include <errno.h>
@@ -141,46 +142,17 @@ enum served generate_serve(struct gateway *g, struct conn *c, enum api_endpoint 
 
 /* ---- causes ---- */
 
-static bool is_expert(const struct gateway *g, uint32_t layer, uint32_t expert)
-{
-	const struct model_config *m = &g->index->config;
-
-	return layer < config_layers(m) && index_layer(g->index, layer)->is_moe &&
-	       expert < m->n_routed_experts;
-}
-
-static void explain_expert(const struct gateway *g, uint32_t layer, uint32_t expert,
-			   const char *what, struct api_error *e)
-{
-	const struct index_expert *x;
-	char name[204];
-	const char *file;
-
-	if (!is_expert(g, layer, expert)) {
-		api_refuse(e, 503, NULL, "model_damaged", "layer %u: %s", layer, what);
-		return;
-	}
-	x = index_expert(g->index, layer, expert);
-	file = index_file(g->index, x->part[0].file)->name;
-	api_refuse(
-		e, 503, NULL, "model_damaged",
-		"model.layers.%u.mlp.experts.%u in %s: %s. Check the file with `penstock verify`",
-		layer, expert, err_name(name, file, strnlen(file, 256)), what);
-}
-
 void cause_explain(const struct gateway *g, uint64_t error, struct api_error *e)
 {
 	uint32_t layer = error >> 32 & 0xffff, expert = error >> 16 & 0xffff;
-	int code = error & 0xffff;
-	char text[128];
+	char text[TENSOR_DAMAGE_TEXT];
 
 	switch ((enum seq_cause)(error >> 56)) {
 	case CAUSE_READ:
-		snprintf(text, sizeof(text), "it could not be read: %s", strerror(code));
-		explain_expert(g, layer, expert, text, e);
-		break;
 	case CAUSE_BAD_EXPERT:
-		explain_expert(g, layer, expert, "it holds a number that is not finite", e);
+		api_refuse(e, 503, NULL, "model_damaged", "%s",
+			   tensor_damage_text(text, g->index, layer, expert, error >> 48 & 0xff,
+					      error & 0xffff));
 		break;
 	case CAUSE_NOT_FINITE:
 		if (layer == 0xffff)

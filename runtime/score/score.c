@@ -5,6 +5,7 @@
 #include "runtime/score/score.h"
 
 #include "model/sampler.h"
+#include "model/tensors.h"
 #include "runtime/clock.h"
 
 #include <errno.h>
@@ -42,9 +43,6 @@ int score_open(struct score *s, struct err *e)
 	if (s->mtp && p->layers == p->main_layers)
 		return err_exit(e, STATUS_USAGE, -EINVAL,
 				"--mtp-logits: this model has no MTP module");
-	if (s->routes && !s->moe_layers)
-		return err_exit(e, STATUS_USAGE, -EINVAL,
-				"--routes: this model has no routed experts");
 	s->route_row = malloc((s->moe_layers + 1ull) * p->top_k * sizeof(*s->route_row));
 	rc = s->route_row ? prompts_read(&s->prompts, s->index, e)
 			  : err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
@@ -191,9 +189,9 @@ static int take_rows(struct score *s, struct lane *l, const struct router_seq *q
 
 		for (uint32_t v = 0; v < p->vocab; v++) {
 			if (!isfinite(row[v]))
-				return err_set(e, -EDOM,
-					       "prompt %u, position %u: logit %u is not finite",
-					       l->prompt, q->out_position + i, v);
+				return err_exit(e, STATUS_MODEL, -EDOM,
+						"prompt %u, position %u: logit %u is not finite",
+						l->prompt, q->out_position + i, v);
 		}
 		if (q->out_mtp) {
 			rc = write_at(FD_MTP, row, p->vocab * sizeof(float),
@@ -223,24 +221,24 @@ static int report(const struct score *s, const struct lane *l, struct err *e)
 	return 0;
 }
 
-static int failure(const struct lane *l, const struct router_seq *q, struct err *e)
+static int failure(const struct score *s, const struct lane *l, const struct router_seq *q,
+		   struct err *e)
 {
 	uint32_t cause = (uint32_t)(q->error >> 56), layer = (uint32_t)(q->error >> 32) & 0xffff,
 		 expert = (uint32_t)(q->error >> 16) & 0xffff;
+	char text[TENSOR_DAMAGE_TEXT];
 
 	switch (cause) {
 	case CAUSE_READ:
-		return err_exit(e, STATUS_MODEL, -EIO,
-				"prompt %u: layer %u expert %u cannot be read: %s", l->prompt,
-				layer, expert, strerror((int)(q->error & 0xffff)));
 	case CAUSE_BAD_EXPERT:
-		return err_exit(e, STATUS_MODEL, -EDOM,
-				"prompt %u: model.layers.%u.mlp.experts.%u holds a number that is "
-				"not finite",
-				l->prompt, layer, expert);
+		return err_exit(e, STATUS_MODEL, -EBADMSG, "%s",
+				tensor_damage_text(text, s->index, layer, expert,
+						   q->error >> 48 & 0xff, q->error & 0xffff));
 	case CAUSE_NOT_FINITE:
-		return err_set(e, -EDOM, "prompt %u: a number that is not finite in layer %u",
-			       l->prompt, layer);
+		return err_exit(e, STATUS_MODEL, -EDOM,
+				"prompt %u: a number that is not finite appeared in layer %u: its "
+				"weights are too large",
+				l->prompt, layer);
 	default:
 		return err_set(e, -EINVAL, "prompt %u failed with cause %u", l->prompt, cause);
 	}
@@ -297,7 +295,7 @@ static int serve(struct score *s, uint32_t conn, bool *busy, struct err *e)
 		l->prompt = UINT32_MAX;
 		s->done++;
 	} else if (q.status == SEQ_FAILED || q.status == SEQ_BUSY) {
-		rc = failure(l, &q, e);
+		rc = failure(s, l, &q, e);
 	}
 	return rc;
 }

@@ -539,6 +539,17 @@ def numbers():
     ts = {"model.layers.9.a": ck.Tensor("U8", [1], b"a"), **ck.tensors(MOON[ONE])}
     ts[NORM] = ck.Tensor("BF16", [112], ts[NORM].data[:220] + nan16 + ts[NORM].data[222:])
     case("a NaN in a tensor at an odd byte", raw(ck.pack(ts)), [ONE, NORM, "element 110"], 5, "verify")
+    for name, value in ((GATE, nan16), (BIAS, inf32), (QA + "_scale_inv", nan32), (NORM, nan16), ("model.layers.3.eh_proj.weight", nan16)):
+        case(f"score of {value.hex()} in {name}", edit(poked(name, 3, value)), [".safetensors", name, "not a finite"], 3, "score")
+    for name, value in ((EXPERT, b"\x7f"), (EXPERT, b"\xff"), (L + "mlp.experts.31.down_proj.weight", b"\x7f")):
+        for element in (0, 5, -1):
+            case(f"score of {value.hex()} in element {element} of {name}", edit(poked(name, element, value)),
+                 [".safetensors", "tensor " + name, "not finite"], 3, "score")
+    case("score of weights so large that the sums overflow", edit(poked(L + "self_attn.o_proj.weight_scale_inv", 0, b"\xff\xff\x7f\x7f")),
+         ["finite", "layer"], 3, "score")
+    case("score of a cut shard", {**V3, SHARDS[0]: V3[SHARDS[0]][:-8]}, [SHARDS[0], "cut"], 3, "score")
+    case("score of a config that lies", config_of(V3, {"hidden_size": 160}), "model.embed_tokens.weight", 3, "score")
+    good("score of a good model", V3, command="score")
     case("verify of a cut shard", {**V3, SHARDS[0]: V3[SHARDS[0]][:-8]}, [SHARDS[0]], 3, "verify")
     good("verify of a good model", V3, command="verify")
 
@@ -565,8 +576,16 @@ def files_of_the_wrong_kind():
 
 
 def run(command, path):
-    p = subprocess.run([PENSTOCK, command, path], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-    return p.returncode, p.stdout.decode(errors="replace"), p.stderr.decode(errors="replace")
+    """For score: one prompt that meets every expert, and an output that must not be there after a failure."""
+    arguments, out = [], path + ".logits"
+    if command == "score":
+        with open(path + ".prompts", "w") as f:
+            json.dump({"prompts": [list(range(200))]}, f)
+        arguments = [path + ".prompts", "--logits", out, "--memory", "300M", "--threads", "1"]
+    p = subprocess.run([PENSTOCK, command, path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    left = sorted(os.listdir(os.path.dirname(path))) if command == "score" and p.returncode else []
+    beside = [n for n in left if n.startswith("model.logits")]
+    return p.returncode, p.stdout.decode(errors="replace"), p.stderr.decode(errors="replace") + "".join(f"\nleft: {n}" for n in beside)
 
 
 def check(n, name, files, command, status, words):
@@ -576,7 +595,7 @@ def check(n, name, files, command, status, words):
         rc, out, err = run(command, path)
         shutil.rmtree(path)
     said = err if status else out + err
-    missing = [w for w in words if w not in said]
+    missing = [w for w in words if w not in said] + ["no output"] * ("\nleft: " in err)
     ok = rc == status and not missing and (not status or err.startswith("penstock: ")) and \
         all(c == "\n" or c >= " " for c in err)
     verdict = "is accepted" if status == 0 else f"ends {command} with {status}"

@@ -106,6 +106,11 @@ static void check_yarn(void)
 	   "two different mscales");
 	is_near(c.rope_mu, (0.1 * log(40) + 1) / (0.05 * log(40) + 1), 1e-12,
 		"give their quotient");
+	ok(parse_yarn(",\"mscale\":0.707", &c, &e) == 0, "mscale alone");
+	is_near(c.rope_mu, 0.1 * log(40) + 1, 1e-12, "is generic YaRN, as transformers reads it");
+	ok(parse_yarn(",\"mscale_all_dim\":0.707", &c, &e) == 0, "mscale_all_dim alone");
+	is_near(c.rope_mu, 0.1 * log(40) + 1, 1e-12, "is generic YaRN to cosine and sine");
+	is_near((double)c.softmax_scale, 0.11472138679, 1e-8, "and scales the softmax");
 	ok(parse_yarn(",\"truncate\":true", &c, &e) == 0, "truncate true is the default");
 	ok(parse_yarn(",\"truncate\":false", &c, &e) < 0 && strstr(e.text, "truncate"),
 	   "truncate false is refused by name");
