@@ -6,6 +6,7 @@
 
 #include "model/store/name_hash.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +18,6 @@ struct check {
 	uint64_t seed;
 	struct err *e;
 };
-
-static bool same_key(yyjson_val *a, yyjson_val *b)
-{
-	return yyjson_get_len(a) == yyjson_get_len(b) &&
-	       !memcmp(yyjson_get_str(a), yyjson_get_str(b), yyjson_get_len(a));
-}
 
 /* An empty table for n keys, reusing the scratch; the part in use is all that is cleared. */
 static int clear_slots(struct check *c, size_t n, size_t *used)
@@ -56,15 +51,17 @@ static int check_keys(struct check *c, yyjson_val *object)
 		return rc;
 	yyjson_obj_foreach(object, index, max, key, value)
 	{
-		size_t i = name_hash(c->seed, yyjson_get_str(key), yyjson_get_len(key));
+		const char *text = yyjson_get_str(key);
+		size_t i;
 		char name[204];
 
+		assert(text); /* a key is a string */
+		i = name_hash(c->seed, text, yyjson_get_len(key));
 		for (; c->slot[i & (slots - 1)]; i++)
-			if (same_key(c->slot[i & (slots - 1)], key))
-				return err_exit(
-					c->e, STATUS_MODEL, -EBADMSG,
-					"%s: the key \"%s\" occurs twice", c->file,
-					err_name(name, yyjson_get_str(key), yyjson_get_len(key)));
+			if (yyjson_equals(c->slot[i & (slots - 1)], key))
+				return err_exit(c->e, STATUS_MODEL, -EBADMSG,
+						"%s: the key \"%s\" occurs twice", c->file,
+						err_name(name, text, yyjson_get_len(key)));
 		c->slot[i & (slots - 1)] = key;
 	}
 	return 0;

@@ -139,14 +139,15 @@ static int read_offsets(struct reader *r, struct safetensor *t, yyjson_val *v)
 static int read_tensor(struct reader *r, struct safetensor *t, yyjson_val *key, yyjson_val *value)
 {
 	int rc;
+	const char *name = yyjson_get_str(key);
 	size_t len = yyjson_get_len(key);
 
-	err_name(r->tensor, yyjson_get_str(key), len);
-	if (!len || len > SAFETENSORS_NAME_MAX || memchr(yyjson_get_str(key), 0, len))
+	err_name(r->tensor, name, len);
+	if (!name || !len || len > SAFETENSORS_NAME_MAX || memchr(name, 0, len))
 		return bad(r, "the name is empty, longer than 1024 bytes or holds a NUL");
 	if (!yyjson_is_obj(value))
 		return bad(r, "its entry is not an object");
-	t->name = yyjson_get_str(key);
+	t->name = name;
 	t->name_len = (uint32_t)len;
 	rc = read_dtype(r, t, yyjson_obj_get(value, "dtype"));
 	if (!rc)

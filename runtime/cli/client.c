@@ -166,15 +166,16 @@ static void take_piece(struct exchange *x, yyjson_val *delta, const char *key,
 		       enum client_text kind)
 {
 	yyjson_val *v = yyjson_obj_get(delta, key);
+	const char *text = yyjson_get_str(v);
 	size_t len = yyjson_get_len(v);
 
-	if (!yyjson_is_str(v) || len == 0)
+	if (!text || len == 0)
 		return;
 	if (!x->reply->first_ns)
 		x->reply->first_ns = clock_now_ns() - x->sent_ns;
-	if (kind == TEXT_CONTENT && text_add(&x->content, yyjson_get_str(v), len))
+	if (kind == TEXT_CONTENT && text_add(&x->content, text, len))
 		err_exit(x->e, STATUS_MEMORY, -ENOMEM, "no memory for the reply");
-	x->piece(x->context, kind, yyjson_get_str(v), len);
+	x->piece(x->context, kind, text, len);
 }
 
 static void take_error(struct exchange *x, yyjson_val *error)

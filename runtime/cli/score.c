@@ -89,8 +89,10 @@ static int other_argument(struct job *j, char **argv, int *i, struct err *e)
 static int parse(struct job *j, int argc, char **argv, struct err *e)
 {
 	j->argv = calloc((size_t)argc + 8, sizeof(*j->argv));
-	if (!j->argv)
-		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
+	if (!j->argv) {
+		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
+		return -ENOMEM;
+	}
 	j->argc = 2; /* init MODEL */
 	for (int i = 1; i < argc; i++) {
 		const char *value = NULL;

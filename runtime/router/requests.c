@@ -31,7 +31,8 @@ static bool valid(const struct router *r, uint32_t conn, const struct request *q
 
 	if (q->flags & ~known || (rows_only && !p->score) ||
 	    (q->flags & REQUEST_MTP && p->layers == p->main_layers) ||
-	    !(q->flags & REQUEST_HEALTH) != (conn != CONN_HEALTH))
+	    !(q->flags & REQUEST_HEALTH) != (conn != CONN_HEALTH) ||
+	    (conn == CONN_HEALTH && q->n_prompt != 1))
 		return false;
 	if (q->n_prompt == 0 || q->n_prompt > p->context ||
 	    q->max_tokens > p->context - q->n_prompt || (q->max_tokens == 0) != rows_only)

@@ -20,12 +20,13 @@ struct router_head *router_head(struct router *r)
 
 const struct router_seq *router_seq(const struct router *r, uint32_t conn)
 {
-	return (const struct router_seq *)(draft(r) + r->s.at.layout.seq_off) + conn;
+	return (const struct router_seq *)(void *)(draft(r) + r->s.at.layout.seq_off) + conn;
 }
 
 struct router_seq *router_seq_edit(struct router *r, uint32_t conn)
 {
-	struct router_seq *q = (struct router_seq *)(draft(r) + r->s.at.layout.seq_off) + conn;
+	struct router_seq *q =
+		(struct router_seq *)(void *)(draft(r) + r->s.at.layout.seq_off) + conn;
 
 	record_touch(&r->record, q, sizeof(*q));
 	return q;
@@ -35,13 +36,15 @@ const uint32_t *router_table(const struct router *r, uint32_t place)
 {
 	const struct layout *l = &r->s.at.layout;
 
-	return (const uint32_t *)(draft(r) + l->table_off) + (size_t)place * l->pages_per_seq;
+	return (const uint32_t *)(void *)(draft(r) + l->table_off) +
+	       (size_t)place * l->pages_per_seq;
 }
 
 uint32_t *router_table_edit(struct router *r, uint32_t place, uint32_t first, uint32_t n)
 {
 	const struct layout *l = &r->s.at.layout;
-	uint32_t *t = (uint32_t *)(draft(r) + l->table_off) + (size_t)place * l->pages_per_seq;
+	uint32_t *t =
+		(uint32_t *)(void *)(draft(r) + l->table_off) + (size_t)place * l->pages_per_seq;
 
 	record_touch(&r->record, t + first, n * sizeof(*t));
 	return t;
@@ -49,12 +52,13 @@ uint32_t *router_table_edit(struct router *r, uint32_t place, uint32_t first, ui
 
 const struct router_page *router_page(const struct router *r, uint32_t page)
 {
-	return (const struct router_page *)(draft(r) + r->s.at.layout.page_off) + page;
+	return (const struct router_page *)(void *)(draft(r) + r->s.at.layout.page_off) + page;
 }
 
 struct router_page *router_page_edit(struct router *r, uint32_t page)
 {
-	struct router_page *p = (struct router_page *)(draft(r) + r->s.at.layout.page_off) + page;
+	struct router_page *p =
+		(struct router_page *)(void *)(draft(r) + r->s.at.layout.page_off) + page;
 
 	record_touch(&r->record, p, sizeof(*p));
 	return p;

@@ -28,10 +28,10 @@ static struct build build_start(struct router *r, uint32_t batch, enum pass_kind
 	const struct plan *p = r->s.at.plan;
 	struct build b = {.r = r,
 			  .batch = batch,
-			  .area = (struct pass_area *)base,
-			  .row = (struct pass_row *)(base + sizeof(struct pass_area)),
-			  .copy = (struct pass_copy *)(base + l->area_copies[batch]),
-			  .pages = (uint32_t *)(base + l->area_pages[batch])};
+			  .area = (void *)base,
+			  .row = (void *)(base + sizeof(struct pass_area)),
+			  .copy = (void *)(base + l->area_copies[batch]),
+			  .pages = (void *)(base + l->area_pages[batch])};
 
 	*b.area = (struct pass_area){
 		.pass = pass, .kind = (uint32_t)kind, .last_layer = p->main_layers - 1};

@@ -251,6 +251,7 @@ static void finish_rows(const struct step *st, uint32_t row0, uint32_t n, uint64
 		q->copy_from = NO_PAGE;
 	}
 	if (conn == CONN_HEALTH) {
+		assert(logits); /* of its one row */
 		finish_health(r, logits);
 		return;
 	}

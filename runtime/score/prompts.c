@@ -83,7 +83,7 @@ static int read_text(struct prompts *p, const struct index *ix, const char *text
 	size_t need = tokenizer_scratch_bytes(len);
 	uint32_t bos = ix->config.bos_token_id;
 	struct tokenizer t;
-	void *scratch = aligned_alloc(64, (need + 63) & ~(size_t)63);
+	void *scratch;
 	ssize_t n;
 	int rc;
 
@@ -92,15 +92,20 @@ static int read_text(struct prompts *p, const struct index *ix, const char *text
 			e, STATUS_USAGE, -EINVAL,
 			"prompts: plain text needs a tokenizer, and this model has none: %s",
 			ix->tokenizer_problem);
+	scratch = aligned_alloc(64, (need + 63) & ~(size_t)63);
 	p->ids = malloc((len + 1) * sizeof(*p->ids));
 	p->begin = calloc(2, sizeof(*p->begin));
-	if (!scratch || !p->ids || !p->begin)
+	if (!scratch || !p->ids || !p->begin) {
+		free(scratch);
 		return err_exit(e, STATUS_MEMORY, -ENOMEM,
 				"prompts: no memory for %zu bytes of text", len);
+	}
 	rc = tokenizer_open(&t, (const char *)ix + ix->tokenizer.off, ix->tokenizer.count, scratch,
 			    need, e);
-	if (rc)
+	if (rc) {
+		free(scratch);
 		return rc;
+	}
 	n = tokenizer_encode(&t, text, len, ENCODE_MARKERS, p->ids + 1, len, e);
 	free(scratch);
 	if (n < 0)

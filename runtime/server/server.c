@@ -159,9 +159,9 @@ int server_pass(const struct server *s, const struct msg *m, struct pass *p, str
 	const char *base = attach_at(&s->at, OBJ_ROUTER, l->router_area[m->batch][pass & 1]);
 
 	memcpy(&p->area, base, sizeof(p->area));
-	p->row = (const struct pass_row *)(base + sizeof(struct pass_area));
-	p->copy = (const struct pass_copy *)(base + l->area_copies[m->batch]);
-	p->pages = (const uint32_t *)(base + l->area_pages[m->batch]);
+	p->row = (const void *)(base + sizeof(struct pass_area));
+	p->copy = (const void *)(base + l->area_copies[m->batch]);
+	p->pages = (const void *)(base + l->area_pages[m->batch]);
 	if (p->area.pass != pass || p->area.rows != m->rows ||
 	    p->area.rows > plan->rows[m->batch] || p->area.kind > PASS_HEALTH ||
 	    p->area.n_pages > l->page_list_max || p->area.n_copies > plan->places + 1 ||
