@@ -1,7 +1,8 @@
 /*
  * Who gets how much memory; see plan.h. The order of preference: resident weights, the fewest slots and one sequence's context must fit; then
- * rows for the largest chunk that costs no more than an eighth of the budget; then a quarter of what is left for the pages of
- * more sequences; slots get the rest.
+ * rows for the largest chunk that costs no more than an eighth of the budget; then larger bodies of requests, and more at once, for
+ * no more than another eighth and a quarter of what is left; then a quarter of what is left for the pages of more sequences; slots get the rest. What is left when
+ * every expert has its slot is for more pages, and then for bodies again.
  */
 #include "boot/plan.h"
 
@@ -22,8 +23,19 @@ enum {
 	THREAD_BYTES = 64 << 10, /* touched stack and the kernel's part of a thread */
 	KERNEL_SHARE = 100,      /* 1 %: page tables of four processes and the index of a memfd */
 	PIN_SHARE = 128,         /* of slots besides: 16 bytes per page for io_uring, and more */
-	CONNS_PER_PLACE = 5      /* running, and four waiting */
+	CONNS_PER_PLACE = 5,     /* running, and four waiting */
+	GATEWAY_BYTES = 6 << 20  /* the tokenizer's patterns and matcher, stop strings, an event */
 };
+
+/* What bodies may take, from the smallest node on: the largest body in MiB, and how many of them the assembly areas hold. */
+static const struct body_level {
+	uint32_t mib, areas;
+} body_levels[] = {{BODY_LEAST >> 20, 2}, {2, 2}, {4, 2}, {8, 2}, {BODY_MAX >> 20, 2},
+		   {BODY_MAX >> 20, 4}, {BODY_MAX >> 20, 8}, {BODY_MAX >> 20, CLIENT_BODIES}};
+enum {
+	BODY_LEVELS = sizeof(body_levels) / sizeof(body_levels[0])
+};
+
 #define PIECE_MAX ((uint64_t)1 << 30) /* more is EFAULT (machinery 20) */
 
 const char *const plan_part_names[PLAN_PARTS] = {
@@ -82,6 +94,31 @@ static int set_figures(struct plan *p, struct plan_table *t, const struct plan_i
 	return 0;
 }
 
+static void set_bodies(struct plan *p, unsigned level)
+{
+	p->body_bytes = (uint64_t)body_levels[level].mib << 20;
+	p->body_pool = body_levels[level].areas * (p->body_bytes + BODY_FRAME);
+}
+
+/* What bodies take: areas, and the gateway's scratch memory for one body. */
+static uint64_t body_cost(const struct plan *p)
+{
+	return p->body_pool + p->body_pool / KERNEL_SHARE + BODY_SCRATCH * p->body_bytes + 1;
+}
+
+/* As much for bodies as the share pays for, beyond what they take now. */
+static void choose_bodies(struct plan *p, uint64_t share)
+{
+	uint64_t now = body_cost(p);
+	struct plan try = *p;
+
+	for (unsigned level = 0; level < BODY_LEVELS; level++) {
+		set_bodies(&try, level);
+		if (body_cost(&try) > now && body_cost(&try) - now <= share)
+			set_bodies(p, level);
+	}
+}
+
 static void set_slots(struct plan *p, uint64_t slots)
 {
 	uint64_t per_piece = PIECE_MAX / p->slot_bytes;
@@ -107,7 +144,7 @@ static uint64_t rows_bytes(const struct layout *l, const struct plan *p)
 	sum -= logs + prompts + 2ull * CONNS * CONN_RING + (uint64_t)CLIENT_BODIES * CLIENT_BODY;
 	sum += (p->places + 1ull) * p->context * sizeof(struct token_entry);
 	sum += conns * (p->context * sizeof(uint32_t) + 2ull * CONN_RING);
-	return sum + CLIENT_BODY; /* bodies larger than a ring: one at a time */
+	return sum + p->body_pool;
 }
 
 static uint64_t private_bytes(const struct plan *p, const struct plan_input *in)
@@ -117,7 +154,7 @@ static uint64_t private_bytes(const struct plan *p, const struct plan_input *in)
 	uint64_t rows = (uint64_t)chunk + p->places, width = (p->hidden + 127) & ~127u;
 	uint64_t sum = (uint64_t)PROCESSES * PROCESS_BYTES + 3ull * p->workers * THREAD_BYTES;
 
-	sum += 2 * in->tokenizer_bytes;
+	sum += 2 * in->tokenizer_bytes + GATEWAY_BYTES + BODY_SCRATCH * p->body_bytes;
 	sum += attention_scratch_bytes(c, p->workers, chunk);
 	sum += gate_scratch_bytes(c, p->workers, chunk) + mtp_scratch_bytes(c, chunk);
 	sum += ffn_scratch_bytes(c, ffn_inner_max(c), chunk) + 2 * rows * width * sizeof(float);
@@ -209,6 +246,21 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* Every expert has its slot: the rest is for pages, and then for bodies. */
+static int spend_rest(struct plan *p, struct plan_table *t, const struct plan_input *in,
+		      struct err *e)
+{
+	uint64_t more = units(in->budget - t->total, p->kv_page_bytes);
+	int rc;
+
+	p->pages += (uint32_t)smaller(more, t->kv_wanted - p->pages);
+	rc = add_up(p, t, in, e);
+	if (rc || p->pages < t->kv_wanted)
+		return rc;
+	choose_bodies(p, in->budget - t->total);
+	return add_up(p, t, in, e);
+}
+
 int plan_make(struct plan *p, struct plan_table *t, const struct plan_input *in, struct err *e)
 {
 	const struct boot_options *o = in->options;
@@ -223,24 +275,27 @@ int plan_make(struct plan *p, struct plan_table *t, const struct plan_input *in,
 		return err_set(e, -EOVERFLOW, "plan: too many KV pages or experts");
 	slots = o->slots ? smaller(o->slots, t->all_slots) : SLOTS_MIN;
 	set_slots(p, slots);
+	set_bodies(p, 0);
 	p->pages = (p->context + 255) / 256 + 1;
 	rc = choose_chunk(p, t, in, e);
+	if (rc)
+		return rc;
+	choose_bodies(p, smaller(in->budget / 8, (in->budget - t->total) / 4));
+	rc = add_up(p, t, in, e);
 	if (rc)
 		return rc;
 	left = in->budget - t->total;
 	more = units(o->slots ? left : left / 4, p->kv_page_bytes);
 	p->pages += (uint32_t)smaller(more, t->kv_wanted - p->pages);
 	rc = add_up(p, t, in, e);
-	if (rc || o->slots)
+	if (rc)
 		return rc;
+	if (o->slots)
+		return spend_rest(p, t, in, e);
 	left = in->budget - t->total;
 	set_slots(p, smaller(slots + units(left, p->slot_bytes), t->all_slots));
 	rc = add_up(p, t, in, e);
 	if (rc || t->total >= in->budget)
 		return rc;
-	/* every expert has its slot: the rest is for pages */
-	more = units(in->budget - t->total, p->kv_page_bytes);
-	if (p->slots == t->all_slots)
-		p->pages += (uint32_t)smaller(more, t->kv_wanted - p->pages);
-	return add_up(p, t, in, e);
+	return p->slots == t->all_slots ? spend_rest(p, t, in, e) : 0;
 }

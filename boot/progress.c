@@ -63,9 +63,12 @@ void progress_plan(const struct plan *p, const struct plan_table *t)
 	for (unsigned i = 0; i < PLAN_PARTS; i++)
 		fprintf(stderr, "%s %s %.3f", i ? "," : "", plan_part_names[i],
 			(double)t->bytes[i] / GB);
-	fprintf(stderr, "\npenstock: %u places, %u of %llu KV pages, chunk %u, %u workers\n",
+	fprintf(stderr,
+		"\npenstock: %u places, %u of %llu KV pages, chunk %u, %u workers, bodies of %llu "
+		"MiB, %llu at once\n",
 		p->places, p->pages, (unsigned long long)t->kv_wanted, p->rows[BATCH_PREFILL],
-		p->workers);
+		p->workers, (unsigned long long)p->body_bytes >> 20,
+		(unsigned long long)(p->body_pool / (p->body_bytes + BODY_FRAME)));
 }
 
 void progress_load(struct progress_line *l, uint64_t done, uint64_t all, uint64_t now_ns)

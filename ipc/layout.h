@@ -61,6 +61,11 @@ struct plan {
 	uint64_t piece_bytes; /* slots_per_piece * slot_bytes */
 	uint64_t index_bytes; /* of the index itself, behind the header */
 	uint64_t resident_bytes;
+	/*
+	 * Bodies of requests. The largest that this node takes (BODY_LEAST to BODY_MAX), and what all assembly areas together may hold of
+	 * bodies and their framing, at least one of the largest.
+	 */
+	uint64_t body_bytes, body_pool;
 	uint64_t memory;         /* the budget */
 	uint64_t memory_planned; /* what the plan adds up to */
 };
@@ -365,8 +370,16 @@ struct layout {
 };
 
 enum {
-	CLIENT_BODIES = 16,
-	CLIENT_BODY = 16 * 1024 * 1024 + 65536,
+	BODY_MAX = 16 << 20,  /* bytes of a body without its framing; more is 413 */
+	BODY_LEAST = 1 << 20, /* what the smallest node takes */
+	BODY_FRAME = 64 << 10,
+	/*
+	 * Private memory of the gateway per byte of the largest body, while it is at hand: its JSON (1 for the text and up to 8 for values),
+	 * the tokenizer (8.5 for a piece that nothing splits), ids (4), and replies (up to 8), of which not all live at once.
+	 */
+	BODY_SCRATCH = 15,
+	CLIENT_BODIES = 16, /* assembly areas: memory as far as they are touched, given back when free */
+	CLIENT_BODY = BODY_MAX + BODY_FRAME,
 	CLIENT_STOP = 32 * 1024
 };
 

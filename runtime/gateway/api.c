@@ -501,8 +501,10 @@ int api_read(struct api_request *r, enum api_endpoint endpoint, const struct api
 				  .top_p = m->top_p,
 
 				  .temperature = m->temperature};
-	if (json_read(&doc, body, len, JSON_PLAIN, &alc, &err))
+	if (json_read(&doc, body, len, JSON_PLAIN, &alc, &err)) {
+		arena_reset(a, 0); /* what the first try has left */
 		return broken_json(&c, body, len, &alc, &err);
+	}
 	root = yyjson_doc_get_root(doc); /* the document stays: the arena is reset whole */
 	if (!yyjson_is_obj(root))
 		return api_refuse(e, 400, NULL, "invalid_json", "The body must be a JSON object");

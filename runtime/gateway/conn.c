@@ -3,6 +3,12 @@
 
 #include <assert.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum {
+	AREA_PAGE = 4096
+};
+_Static_assert(CLIENT_BODY % AREA_PAGE == 0, "areas are whole pages");
 
 struct own *conn_own(const struct conn *c)
 {
@@ -23,8 +29,10 @@ void conn_attach(struct gateway *g, uint32_t i)
 	record_touch(&c->record, c->record.draft, sizeof(struct conn_record));
 	c->announce = conn_draft(c)->request.number > 0;
 	area = conn_own(c)->area;
-	if (area)
+	if (area) {
 		g->areas[area - 1] = i + 1;
+		g->pool -= conn_own(c)->area_room;
+	}
 }
 
 void conn_commit(struct gateway *g, struct conn *c)
@@ -44,10 +52,15 @@ uint64_t conn_raw_len(const struct conn *c)
 	return conn_own(c)->area_len + ring_len(c);
 }
 
-static char *area_of(const struct gateway *g, const struct conn *c)
+static char *area_at(const struct gateway *g, uint32_t k)
 {
 	return (char *)attach_at(&g->at, OBJ_CLIENT, g->at.layout.client_body) +
-	       (uint64_t)(conn_own(c)->area - 1) * CLIENT_BODY;
+	       (uint64_t)k * CLIENT_BODY;
+}
+
+static char *area_of(const struct gateway *g, const struct conn *c)
+{
+	return area_at(g, conn_own(c)->area - 1);
 }
 
 /* [at, at + len) of a ring is one stretch or two; returns the first and cuts *len to it. */
@@ -81,8 +94,20 @@ size_t conn_raw(const struct gateway *g, const struct conn *c, uint64_t from, co
 	return len;
 }
 
+void conn_clean_areas(struct gateway *g)
+{
+	for (uint32_t k = 0; k < CLIENT_BODIES; k++) {
+		if (g->areas[k] != AREA_FREED)
+			continue;
+		/* a hole in the object: its pages are gone for every process */
+		madvise(area_at(g, k), CLIENT_BODY, MADV_REMOVE);
+		g->areas[k] = 0;
+	}
+}
+
 static bool take_area(struct gateway *g, struct conn *c)
 {
+	conn_clean_areas(g);
 	for (uint32_t k = 0; k < CLIENT_BODIES; k++) {
 		if (g->areas[k])
 			continue;
@@ -93,15 +118,32 @@ static bool take_area(struct gateway *g, struct conn *c)
 	return false;
 }
 
-bool conn_spill(struct gateway *g, struct conn *c)
+/* Keeps `bytes` of the pool, in whole pages, for the connection's area. */
+static bool keep_room(struct gateway *g, struct conn *c, uint64_t bytes)
+{
+	struct own *own = conn_own(c);
+	uint64_t room = (bytes + AREA_PAGE - 1) & ~(uint64_t)(AREA_PAGE - 1);
+
+	if (bytes > g->body_max + BODY_FRAME)
+		return false;
+	if (room <= own->area_room)
+		return true;
+	if (room - own->area_room > g->pool)
+		return false;
+	g->pool -= room - own->area_room;
+	own->area_room = room;
+	return true;
+}
+
+bool conn_spill(struct gateway *g, struct conn *c, uint64_t whole)
 {
 	struct conn_record *rec = conn_draft(c);
 	struct own *own = conn_own(c);
-	uint64_t len = ring_len(c);
+	uint64_t len = ring_len(c), need = own->area_len + len;
 
 	if (!own->area && !take_area(g, c))
 		return false;
-	if (len > CLIENT_BODY - own->area_len)
+	if (!keep_room(g, c, need > whole ? need : whole))
 		return false;
 	while (len) {
 		uint64_t n = len;
@@ -121,9 +163,10 @@ void conn_release_area(struct gateway *g, struct conn *c)
 	struct own *own = conn_own(c);
 
 	if (own->area)
-		g->areas[own->area - 1] = 0;
+		g->areas[own->area - 1] = AREA_FREED;
+	g->pool += own->area_room;
 	own->area = 0;
-	own->area_len = 0;
+	own->area_len = own->area_room = 0;
 }
 
 void conn_consume(struct gateway *g, struct conn *c, uint64_t len)

@@ -13,12 +13,11 @@ enum {
 	HEADER_S = 10, /* api.md "Errors": 408 */
 	BODY_S = 30,
 	IDLE_S = 60,
-	JSON_BYTES =
-		320
-		<< 20, /* 16 MiB of "[1,1,..." become 8 M values of 16 bytes, with room for growth */
+	JSON_SHARE = 20, /* per byte: half a value of 16 bytes for each in "[1,1,...", with room for growth */
 	PAGE = 4096,
 	KEEP_BYTES = 1 << 20,  /* scratch memory that is not given back */
 	SPILL = CONN_RING / 2, /* a long body leaves the ring in pieces of this size */
+	RETRY_S = 1,           /* Retry-After of what memory is short for */
 	STEPS = 16             /* commits of one connection before the others are served */
 };
 
@@ -29,7 +28,7 @@ static int open_model(struct gateway *g, struct err *e)
 	const struct node *node = g->at.node;
 	const struct index *ix = g->index;
 	struct api_model *m = &g->model;
-	size_t need = tokenizer_scratch_bytes(HTTP_BODY_MAX);
+	size_t need = tokenizer_scratch_bytes(g->body_max);
 	void *scratch;
 
 	*m = (struct api_model){.template_id = (int)ix->template_id,
@@ -74,18 +73,18 @@ static int open_memory(struct gateway *g, struct err *e)
 {
 	size_t per_conn = 2 * STOP_BYTES + STOP_BYTES * sizeof(uint16_t);
 	size_t token = g->index->tokenizer.count; /* no token is longer than the blob */
-	size_t size = tokenizer_scratch_bytes(HTTP_BODY_MAX) + CONNS * per_conn +
-		      HTTP_BODY_MAX * (1 + sizeof(uint32_t)) + GATEWAY_OUT + 40 * token +
+	size_t size = tokenizer_scratch_bytes(g->body_max) + CONNS * per_conn +
+		      g->body_max * (1 + sizeof(uint32_t) + GATEWAY_OUT) + 40 * token +
 		      40 * STOP_BYTES + (1 << 20);
 	int rc = arena_map(&g->memory, size, e);
 
 	if (!rc)
-		rc = arena_map(&g->json, JSON_BYTES, e);
+		rc = arena_map(&g->json, JSON_SHARE * g->body_max, e);
 	if (rc)
 		return rc;
-	g->body = arena_alloc(&g->memory, HTTP_BODY_MAX, PAGE);
-	g->ids = arena_alloc(&g->memory, HTTP_BODY_MAX * sizeof(*g->ids), PAGE);
-	g->block = arena_alloc(&g->memory, GATEWAY_OUT, PAGE);
+	g->body = arena_alloc(&g->memory, g->body_max, PAGE);
+	g->ids = arena_alloc(&g->memory, g->body_max * sizeof(*g->ids), PAGE);
+	g->block = arena_alloc(&g->memory, GATEWAY_OUT * g->body_max, PAGE);
 	g->saved = arena_alloc(&g->memory, STOP_BYTES, 64);
 	for (unsigned i = 0; i < CONNS; i++) {
 		g->conn[i].held[0] = arena_alloc(&g->memory, STOP_BYTES, 64);
@@ -106,6 +105,8 @@ int gateway_open(struct gateway *g, const struct attach *at, const struct index 
 	g->at = *at;
 	g->index = ix;
 	g->out_conn = CONNS;
+	g->body_max = at->plan->body_bytes;
+	g->pool = at->plan->body_pool;
 	if ((rc = open_memory(g, e)) || (rc = open_model(g, e)) || (rc = open_env(g, e)))
 		return rc;
 	/* one event framed; a reply's end is three */
@@ -117,6 +118,9 @@ int gateway_open(struct gateway *g, const struct attach *at, const struct index 
 	record_open(&g->rings, attach_at(at, OBJ_CLIENT, l->client_record), l->client_record_size);
 	for (uint32_t i = 0; i < CONN_PLACES; i++)
 		conn_attach(g, i);
+	for (uint32_t k = 0; k < CLIENT_BODIES; k++)
+		g->areas[k] = g->areas[k] ? g->areas[k] : AREA_FREED; /* a predecessor may have touched it */
+	conn_clean_areas(g);
 	/* not in a step: it never is in one that could hang for others */
 	atomic_store_explicit(&at->log->progress[0].step, UINT64_MAX, memory_order_relaxed);
 	return 0;
@@ -237,6 +241,47 @@ static bool refuse_text(struct gateway *g, struct conn *c, int status, const cha
 	return refuse(g, c, &e);
 }
 
+static void reply_too_large(const struct gateway *g, struct api_error *e)
+{
+	if (g->body_max == BODY_MAX) {
+		api_refuse(e, 413, NULL, NULL, "the reply would be larger than 128 MiB");
+		return;
+	}
+	api_refuse(e, 503, NULL, NULL,
+		   "the reply would be larger than %zu KiB, which is what this node's --memory "
+		   "leaves for one",
+		   g->body_max / 1024 * GATEWAY_OUT);
+	e->retry_after = RETRY_S;
+}
+
+/* A body that api.md allows and this node's memory does not. */
+static bool refuse_body(struct gateway *g, struct conn *c)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text),
+		 "the body is larger than %zu KiB, which is what this node's --memory leaves for "
+		 "one",
+		 g->body_max / 1024);
+	return refuse_text(g, c, 503, text, RETRY_S);
+}
+
+/* There is no room to read on. */
+static bool refuse_spill(struct gateway *g, struct conn *c)
+{
+	char text[160];
+
+	if (conn_raw_len(c) > g->body_max + BODY_FRAME)
+		return g->body_max == BODY_MAX
+			       ? refuse_text(g, c, 413, "the body and its framing are too large", 0)
+			       : refuse_body(g, c);
+	snprintf(text, sizeof(text),
+		 "the memory for bodies is used up: this node's --memory leaves %llu KiB for all "
+		 "of them at once",
+		 (unsigned long long)g->at.plan->body_pool / 1024);
+	return refuse_text(g, c, 503, text, RETRY_S);
+}
+
 static bool whole_request(struct gateway *g, struct conn *c)
 {
 	struct own *own = conn_own(c);
@@ -263,7 +308,7 @@ static bool whole_request(struct gateway *g, struct conn *c)
 	if (g->out.full) {
 		struct api_error e;
 
-		api_refuse(&e, 413, NULL, NULL, "the reply would be larger than 128 MiB");
+		reply_too_large(g, &e);
 		serve_error(g, &c->http, &e, keep, NULL);
 	}
 	return produce_reply(g, c, s == SERVED_ONCE, keep);
@@ -303,6 +348,8 @@ static bool wait_for_more(struct gateway *g, struct conn *c)
 
 	if (h->headers_done && h->length > HTTP_BODY_MAX)
 		return refuse_text(g, c, 413, "the body is larger than 16 MiB", 0);
+	if (h->headers_done && (h->length > g->body_max || h->body_bytes > g->body_max))
+		return refuse_body(g, c);
 	if (h->headers_done && h->expect_other)
 		return refuse_text(g, c, 417, "the only expectation is 100-continue", 0);
 	if (h->headers_done && h->expect && !own->continued && conn_tx_free(c) >= 32) {
@@ -315,11 +362,10 @@ static bool wait_for_more(struct gateway *g, struct conn *c)
 	}
 	if (h->headers_done && (ring == CONN_RING || (ring >= SPILL && (own->area || h->chunked ||
 									h->length > CONN_RING)))) {
-		if (conn_spill(g, c))
-			return true;
-		if (own->area)
-			return refuse_text(g, c, 413, "the body and its framing are too large", 0);
-		return refuse_text(g, c, 503, "the memory for bodies is used up", 1);
+		/* without chunks the header tells how long the request is */
+		uint64_t whole = h->chunked ? 0 : h->fed - h->body_bytes + h->length;
+
+		return conn_spill(g, c, whole) || refuse_spill(g, c);
 	}
 	if (c->in.eof == c->in.life) {
 		if (conn_raw_len(c))
@@ -362,6 +408,8 @@ static bool read_request(struct gateway *g, struct conn *c)
 		/* too large is found out in time where the length was told */
 		if (c->http.length > HTTP_BODY_MAX)
 			return refuse_text(g, c, 413, "the body is larger than 16 MiB", 0);
+		if (c->http.body_bytes > g->body_max)
+			return refuse_body(g, c);
 		if (c->http.expect_other)
 			return refuse_text(g, c, 417, "the only expectation is 100-continue", 0);
 		return whole_request(g, c);
@@ -396,8 +444,7 @@ bool gateway_step_conn(struct gateway *g, struct conn *c)
 
 /* ---- all of them ---- */
 
-/* Gives [p + KEEP_BYTES, p + len) back, as far as it is whole pages. */
-static void give_back_block(void *p, size_t len)
+void gateway_give_back(void *p, size_t len)
 {
 	uintptr_t begin = ((uintptr_t)p + KEEP_BYTES + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
 	uintptr_t end = ((uintptr_t)p + len) & ~(uintptr_t)(PAGE - 1);
@@ -406,19 +453,27 @@ static void give_back_block(void *p, size_t len)
 		madvise((char *)p + (begin - (uintptr_t)p), end - begin, MADV_DONTNEED);
 }
 
-/* Gives large scratch memory back: it served one large request, and its reply has been taken. */
+void gateway_drop_text(struct gateway *g)
+{
+	if (!g->scratch_dirty)
+		return;
+	gateway_give_back(g->json.base, g->json.size);
+	if (g->model.tokenizer) /* its work lies behind PCRE2's part */
+		gateway_give_back(g->tokenizer.work,
+				  tokenizer_scratch_bytes(g->body_max) - TOKENIZER_PCRE2_BYTES);
+}
+
+/* Gives large memory back: it served one large request, and its reply has been taken. */
 static void give_back(struct gateway *g)
 {
+	conn_clean_areas(g);
 	if (!g->scratch_dirty || g->out_conn != CONNS)
 		return;
+	gateway_drop_text(g);
+	gateway_give_back(g->body, g->body_max);
+	gateway_give_back(g->ids, g->body_max * sizeof(*g->ids));
+	gateway_give_back(g->block, GATEWAY_OUT * g->body_max);
 	g->scratch_dirty = false;
-	give_back_block(g->json.base, g->json.size);
-	give_back_block(g->body, HTTP_BODY_MAX);
-	give_back_block(g->ids, HTTP_BODY_MAX * sizeof(*g->ids));
-	give_back_block(g->block, GATEWAY_OUT);
-	if (g->model.tokenizer) /* behind PCRE2's part it holds nothing between two texts */
-		give_back_block(g->tokenizer.work,
-				tokenizer_scratch_bytes(HTTP_BODY_MAX) - TOKENIZER_PCRE2_BYTES);
 }
 
 static void ring_init(struct gateway *g)

@@ -20,7 +20,8 @@
 #include "runtime/gateway/reply.h"
 
 enum {
-	GATEWAY_OUT = 128 << 20 /* the largest reply: the ids of 16 MiB of text, as JSON */
+	GATEWAY_OUT = 8,         /* the largest reply, in bytes per byte of the largest body: its ids as JSON are 7 */
+	AREA_FREED = UINT32_MAX  /* gateway.areas: free, but its memory has not been given back yet */
 };
 
 enum phase {
@@ -34,6 +35,7 @@ struct own {
 	uint32_t phase;
 	uint32_t area;      /* assembly area + 1, 0: none */
 	uint64_t area_len;  /* bytes in it, consumed from the in-ring */
+	uint64_t area_room; /* of the pool's bytes, kept for this area */
 	uint64_t sent;      /* REPLY: bytes of the reply produced */
 	uint32_t continued; /* 100 Continue was sent for the request that is being read */
 	/* the reply of GENERATE; of REPLY only REPLY_KEEP */
@@ -95,8 +97,9 @@ struct gateway {
 	struct reply_env env;
 	struct arena memory;           /* for the life of the process */
 	struct arena json;             /* one request */
-	char *body;                    /* HTTP_BODY_MAX: the body of the request at hand */
-	uint32_t *ids;                 /* HTTP_BODY_MAX of them: /tokenize and /detokenize */
+	size_t body_max;               /* plan.body_bytes: the largest body, which sizes what follows */
+	char *body;                    /* body_max: the body of the request at hand, until it is JSON */
+	uint32_t *ids;                 /* body_max of them: /tokenize and /detokenize */
 	struct out out;                /* the reply at hand */
 	uint32_t out_conn;             /* whose reply `out` still holds, CONNS: nobody's */
 	uint64_t out_rx_head;          /* and of which request */
@@ -104,7 +107,8 @@ struct gateway {
 	struct out rendered;           /* one event */
 	char *saved;                   /* STOP_BYTES: what a fold held before the event at hand */
 	struct record rings;           /* struct client_record */
-	uint32_t areas[CLIENT_BODIES]; /* connection + 1 */
+	uint32_t areas[CLIENT_BODIES]; /* connection + 1, AREA_FREED */
+	uint64_t pool;                 /* bytes of plan.body_pool that nothing is kept for */
 	struct conn conn[CONN_PLACES];
 	uint64_t now;
 	uint64_t health_ns;    /* when the last known answer came; 0: none in this life */
@@ -120,6 +124,11 @@ void gateway_close(struct gateway *g);
 
 /* Does what can be done and returns when the next deadline is (monotonic; UINT64_MAX: none). Never blocks. */
 uint64_t gateway_step(struct gateway *g);
+
+/* Gives [p, p + len) of scratch memory back, all but the first MiB and as far as it is whole pages. */
+void gateway_give_back(void *p, size_t len);
+/* The same of the tokenizer's, which holds nothing between two texts, and of the JSON at hand: nothing of its request is used any more. */
+void gateway_drop_text(struct gateway *g);
 
 /* One connection, up to its next commit. Returns whether it committed. */
 bool gateway_step_conn(struct gateway *g, struct conn *c);
@@ -144,8 +153,10 @@ void conn_commit(struct gateway *g, struct conn *c);
 /* Bytes of the request being read: whole bytes so far, and a look at a stretch of them. */
 uint64_t conn_raw_len(const struct conn *c);
 size_t conn_raw(const struct gateway *g, const struct conn *c, uint64_t from, const char **bytes);
-/* Moves the request's bytes from the ring to an assembly area. False: there is none left. */
-bool conn_spill(struct gateway *g, struct conn *c);
+/* Moves the request's bytes from the ring to an assembly area, which is to hold `whole` of them (0: not known yet). False: there is no room for it. */
+bool conn_spill(struct gateway *g, struct conn *c, uint64_t whole);
+/* Gives the memory of areas that are free back. Only between commits: a released area is not free before. */
+void conn_clean_areas(struct gateway *g);
 /* Takes the request's bytes away: they have been answered. */
 void conn_consume(struct gateway *g, struct conn *c, uint64_t len);
 void conn_release_area(struct gateway *g, struct conn *c);
@@ -186,8 +197,9 @@ void serve_end(struct gateway *g, const struct http *h, const struct http_head *
 /* An error reply, whole. */
 void serve_error(struct gateway *g, const struct http *h, const struct api_error *e, bool keep,
 		 const char *allow);
-/* Reads the body of the request into g->body; its length. */
-size_t serve_body(struct gateway *g, const struct conn *c);
+/* Reads the body of the request at hand for an endpoint: api_read's answer. It lives in g->json. */
+MUST_CHECK int serve_read(struct gateway *g, const struct conn *c, enum api_endpoint endpoint,
+			  struct api_request *r, struct api_error *e);
 
 /* ---- generate.c, health.c, metrics.c ---- */
 

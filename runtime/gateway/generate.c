@@ -115,7 +115,7 @@ enum served generate_serve(struct gateway *g, struct conn *c, enum api_endpoint 
 		serve_error(g, &c->http, &e, keep, NULL);
 		return SERVED_ONCE;
 	}
-	if (api_read(&r, endpoint, &g->model, g->body, serve_body(g, c), &g->json, &e) ||
+	if (serve_read(g, c, endpoint, &r, &e) ||
 	    (n = put_prompt(g, c, &r, &e)) < 0) {
 		serve_error(g, &c->http, &e, keep, NULL);
 		return SERVED_REPLY;

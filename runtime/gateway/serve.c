@@ -16,7 +16,7 @@ enum {
 
 struct out *serve_begin(struct gateway *g)
 {
-	g->out = out_make(g->block + HEAD_ROOM, GATEWAY_OUT - HEAD_ROOM);
+	g->out = out_make(g->block + HEAD_ROOM, GATEWAY_OUT * g->body_max - HEAD_ROOM);
 	g->out_conn = CONNS;
 	return &g->out;
 }
@@ -65,21 +65,26 @@ static enum served json(struct gateway *g, struct conn *c, bool keep)
 	return SERVED_REPLY;
 }
 
-size_t serve_body(struct gateway *g, const struct conn *c)
+int serve_read(struct gateway *g, const struct conn *c, enum api_endpoint endpoint,
+	       struct api_request *r, struct api_error *e)
 {
 	struct http h;
 	const char *bytes;
-	enum http_result r = HTTP_MORE;
+	enum http_result result = HTTP_MORE;
+	int rc;
 
 	http_begin(&h, g->body);
-	while (r == HTTP_MORE && h.fed < c->http.fed) {
+	while (result == HTTP_MORE && h.fed < c->http.fed) {
 		size_t n = conn_raw(g, c, h.fed, &bytes);
 
-		r = http_feed(&h, bytes, n);
+		result = http_feed(&h, bytes, n);
 	}
 	arena_reset(&g->json, 0);
 	g->scratch_dirty |= h.body_bytes > LARGE;
-	return h.body_bytes;
+	rc = api_read(r, endpoint, &g->model, g->body, h.body_bytes, &g->json, e);
+	if (h.body_bytes > LARGE) /* its strings have been copied */
+		gateway_give_back(g->body, h.body_bytes);
+	return rc;
 }
 
 /* ---- small endpoints ---- */
@@ -140,23 +145,22 @@ static bool has_tokenizer(const struct gateway *g, struct api_error *e)
 
 static enum served tokenize(struct gateway *g, struct conn *c, bool keep)
 {
-	size_t len = serve_body(g, c);
 	struct api_request r;
 	struct api_error e;
 	struct err err = {0};
 	struct out *o;
 	ssize_t n;
 
-	if (!has_tokenizer(g, &e) ||
-	    api_read(&r, API_TOKENIZE, &g->model, g->body, len, &g->json, &e))
+	if (!has_tokenizer(g, &e) || serve_read(g, c, API_TOKENIZE, &r, &e))
 		return error(g, c, &e, keep);
 	n = tokenizer_encode(&g->tokenizer, yyjson_get_str(r.content), yyjson_get_len(r.content),
-			     ENCODE_MARKERS, g->ids, HTTP_BODY_MAX, &err);
+			     ENCODE_MARKERS, g->ids, g->body_max, &err);
 	if (n < 0) {
 		api_refuse(&e, 400, "content", "invalid_value", "Invalid value for 'content': %s",
 			   err.text);
 		return error(g, c, &e, keep);
 	}
+	gateway_drop_text(g);
 	o = serve_begin(g);
 	out_text(o, "{\"tokens\":[");
 	for (ssize_t i = 0; i < n; i++) {
@@ -170,19 +174,19 @@ static enum served tokenize(struct gateway *g, struct conn *c, bool keep)
 
 static enum served detokenize(struct gateway *g, struct conn *c, bool keep)
 {
-	size_t len = serve_body(g, c), n, k;
+	size_t n, k;
 	struct detokenizer d = {0};
 	struct api_request r;
 	struct api_error e;
 	struct out *o;
 	int64_t count;
 
-	if (!has_tokenizer(g, &e) ||
-	    api_read(&r, API_DETOKENIZE, &g->model, g->body, len, &g->json, &e))
+	if (!has_tokenizer(g, &e) || serve_read(g, c, API_DETOKENIZE, &r, &e))
 		return error(g, c, &e, keep);
-	count = api_given_ids(&g->model, r.tokens, "tokens", g->ids, HTTP_BODY_MAX, &e);
+	count = api_given_ids(&g->model, r.tokens, "tokens", g->ids, g->body_max, &e);
 	if (count < 0)
 		return error(g, c, &e, keep);
+	gateway_drop_text(g);
 	o = serve_begin(g);
 	out_text(o, "{\"content\":\"");
 	for (k = 0; k < (size_t)count; k++) {
@@ -197,13 +201,13 @@ static enum served detokenize(struct gateway *g, struct conn *c, bool keep)
 
 static enum served apply_template(struct gateway *g, struct conn *c, bool keep)
 {
-	size_t len = serve_body(g, c), n;
+	size_t n;
 	struct api_request r;
 	struct api_error e;
 	const char *text;
 	struct out *o;
 
-	if (api_read(&r, API_TEMPLATE, &g->model, g->body, len, &g->json, &e) ||
+	if (serve_read(g, c, API_TEMPLATE, &r, &e) ||
 	    api_prompt_text(&r, &g->model, &text, &n, &g->json, &e))
 		return error(g, c, &e, keep);
 	o = serve_begin(g);

@@ -64,7 +64,9 @@ void fake_open(struct fake_node *n)
 				.queue = 8,
 				.context = 2048,
 				.pages = 8,
-				.workers = 1};
+				.workers = 1,
+				.body_bytes = BODY_MAX,
+				.body_pool = (uint64_t)CLIENT_BODIES * CLIENT_BODY};
 	if (layout_make(&n->at.layout, &n->plan, &e))
 		abort();
 	for (unsigned o = 0; o < OBJ_COUNT; o++) {

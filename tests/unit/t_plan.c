@@ -126,6 +126,39 @@ static void check_least(void)
 	is_int(plan.slots, 3, "is a slot more");
 }
 
+static void check_bodies(void)
+{
+	static const struct body_case {
+		uint64_t budget;
+		unsigned mib, areas;
+	} cases[] = {{100000000, 1, 2}, {130000000, 2, 2},   {300000000, 8, 2},
+		     {GB / 2, 16, 8},   {64 * GB, 16, CLIENT_BODIES}};
+	struct err e;
+	uint64_t need;
+
+	reset();
+	options.context = 512;
+	make(&dense, 1, &e);
+	need = table.total;
+	ok(need < 100000000, "the smallest node of a small model is small: %llu",
+	   (unsigned long long)need);
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		is_int(make(&dense, cases[i].budget, &e), 0, "%llu bytes are enough (%s)",
+		       (unsigned long long)cases[i].budget, e.text);
+		is_int((long long)plan.body_bytes, (long long)cases[i].mib << 20,
+		       "and allow bodies of %u MiB", cases[i].mib);
+		is_int((long long)(plan.body_pool / (plan.body_bytes + BODY_FRAME)),
+		       cases[i].areas, "%u at once", cases[i].areas);
+		ok(table.total <= cases[i].budget, "within the budget");
+	}
+	reset();
+	is_int(make(&v3, 30 * GB, &e), 0, "V3 in 30 GB (%s)", e.text);
+	ok(plan.body_bytes == BODY_MAX && plan.body_pool < GB, "takes the largest bodies");
+	is_int(make(&v3, 2000 * GB, &e), 0, "V3 in 2 TB");
+	is_int((long long)plan.body_pool, (long long)CLIENT_BODIES * CLIENT_BODY,
+	       "no more than there are areas");
+}
+
 static void check_options(void)
 {
 	struct err e;
@@ -222,6 +255,7 @@ int main(void)
 {
 	check_sizes();
 	check_least();
+	check_bodies();
 	check_options();
 	check_hostile();
 	check_memory();
