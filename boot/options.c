@@ -4,13 +4,25 @@
 #include "drivers/cpu/kernels.h"
 #include "ipc/conn.h"
 #include "model/config.h"
+#include "model/text/template.h"
 #include "runtime/options.h"
 #include "runtime/team.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define WORDS_ISA "auto|scalar|avx2|avx512|avx512bf16"
+
+static bool is_template(const char *name)
+{
+	char between[40];
+
+	if (strlen(name) > 31 || strchr(name, '|'))
+		return false;
+	snprintf(between, sizeof(between), "|%s|", name);
+	return strstr("|" TEMPLATE_NAMES "|", between) != NULL;
+}
 
 static int check(const struct boot_options *o, unsigned isa, struct err *e)
 {
@@ -19,8 +31,9 @@ static int check(const struct boot_options *o, unsigned isa, struct err *e)
 				"--client: it is the name of a program beside init");
 	if (o->name && (!o->name[0] || strlen(o->name) > 200))
 		return err_exit(e, STATUS_USAGE, -EINVAL, "--name: 1 to 200 bytes");
-	if (o->template_name && strlen(o->template_name) > 31)
-		return err_exit(e, STATUS_USAGE, -EINVAL, "--template: at most 31 bytes");
+	if (o->template_name && !is_template(o->template_name))
+		return err_exit(e, STATUS_USAGE, -EINVAL, "--template: \"%.60s\" is none of %s",
+				o->template_name, TEMPLATE_NAMES);
 	if (isa && !cpu_isa_usable((enum cpu_isa)(isa - 1)))
 		return err_exit(e, STATUS_MEMORY, -ENOTSUP,
 				"--isa: this CPU has no %s; leave the option out to use %s",
@@ -93,8 +106,8 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 		{.name = "template",
 		 .type = OPT_STRING,
 		 .to = &o->template_name,
-		 .value = "NAME",
-		 .help = "v3 v3-0324 r1-first r1 r1-0528 v31 v32"},
+		 .value = TEMPLATE_NAMES,
+		 .help = "instead of the model's own"},
 		{.name = "client",
 		 .type = OPT_STRING,
 		 .to = &o->client,
@@ -118,7 +131,7 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 			    .max_operands = 1};
 	int rc;
 
-	*o = (struct boot_options){.parallel = 8};
+	*o = (struct boot_options){.parallel = PLACES_DEFAULT};
 	rc = options_parse(&t, argc, argv, e);
 	if (rc < 0)
 		return rc;

@@ -10,6 +10,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum {
+	PLACES_DEFAULT = 8
+};
+
 struct boot_options {
 	const char *model; /* directory of the checkpoint */
 	const char *socket, *name, *template_name;

@@ -203,7 +203,7 @@ static int refuse(const struct plan *p, const struct plan_table *t, struct err *
 		(double)b[PART_KV] / gb, p->rows[BATCH_PREFILL], (double)b[PART_ROWS] / gb,
 		p->slots, (double)b[PART_SLOTS] / gb,
 		(double)(b[PART_PRIVATE] + b[PART_KERNEL]) / gb, (double)p->memory / gb,
-		(double)(t->total - p->memory) / gb, (t->total + (1u << 20) - 1) >> 20);
+		(double)(t->total - p->memory) / gb, plan_mib(t));
 }
 
 static int add_up_chunk(struct plan *p, struct plan_table *t, const struct plan_input *in,
@@ -213,17 +213,15 @@ static int add_up_chunk(struct plan *p, struct plan_table *t, const struct plan_
 	return add_up(p, t, in, e);
 }
 
-/* The smallest node: the chunk that was asked for, or the largest that costs no more than an eighth of the budget. */
+/* Of the smallest node: the chunk that was asked for, or the largest that costs no more than an eighth of the budget. */
 static int choose_chunk(struct plan *p, struct plan_table *t, const struct plan_input *in,
 			struct err *e)
 {
-	uint32_t asked = (uint32_t)in->options->chunk, chunk = CHUNK_MAX;
-	int rc = add_up_chunk(p, t, in, asked ? asked : CHUNK_MIN, e);
+	uint32_t chunk = CHUNK_MAX;
 	uint64_t least = t->total;
+	int rc;
 
-	if (rc || least > in->budget)
-		return rc ? rc : refuse(p, t, e);
-	if (asked)
+	if (in->options->chunk)
 		return 0;
 	while (chunk / 2 >= p->context && chunk > CHUNK_MIN)
 		chunk /= 2;
@@ -261,10 +259,27 @@ static int spend_rest(struct plan *p, struct plan_table *t, const struct plan_in
 	return add_up(p, t, in, e);
 }
 
-int plan_make(struct plan *p, struct plan_table *t, const struct plan_input *in, struct err *e)
+struct plan_input plan_input_of(const struct index *ix, const struct boot_options *o, uint32_t cpus)
+{
+	return (struct plan_input){.options = o,
+				   .config = &ix->config,
+				   .index_bytes = ix->bytes,
+				   .resident_bytes = ix->resident_bytes,
+				   .slot_bytes = index_slot_bytes(ix),
+				   .tokenizer_bytes = ix->tokenizer.count,
+				   .budget = o->memory,
+				   .cpus = cpus,
+				   .score = o->client != NULL};
+}
+
+uint64_t plan_mib(const struct plan_table *t)
+{
+	return (t->total + (1u << 20) - 1) >> 20;
+}
+
+int plan_least(struct plan *p, struct plan_table *t, const struct plan_input *in, struct err *e)
 {
 	const struct boot_options *o = in->options;
-	uint64_t left, slots, more;
 	int rc;
 
 	*t = (struct plan_table){0};
@@ -273,10 +288,20 @@ int plan_make(struct plan *p, struct plan_table *t, const struct plan_input *in,
 		return rc;
 	if (t->kv_wanted > UINT32_MAX || t->all_slots > UINT32_MAX)
 		return err_set(e, -EOVERFLOW, "plan: too many KV pages or experts");
-	slots = o->slots ? smaller(o->slots, t->all_slots) : SLOTS_MIN;
-	set_slots(p, slots);
+	set_slots(p, o->slots ? smaller(o->slots, t->all_slots) : SLOTS_MIN);
 	set_bodies(p, 0);
 	p->pages = (p->context + 255) / 256 + 1;
+	return add_up_chunk(p, t, in, o->chunk ? (uint32_t)o->chunk : CHUNK_MIN, e);
+}
+
+int plan_make(struct plan *p, struct plan_table *t, const struct plan_input *in, struct err *e)
+{
+	const struct boot_options *o = in->options;
+	uint64_t left, more;
+	int rc = plan_least(p, t, in, e);
+
+	if (rc || t->total > in->budget)
+		return rc ? rc : refuse(p, t, e);
 	rc = choose_chunk(p, t, in, e);
 	if (rc)
 		return rc;
@@ -293,7 +318,7 @@ int plan_make(struct plan *p, struct plan_table *t, const struct plan_input *in,
 	if (o->slots)
 		return spend_rest(p, t, in, e);
 	left = in->budget - t->total;
-	set_slots(p, smaller(slots + units(left, p->slot_bytes), t->all_slots));
+	set_slots(p, smaller(SLOTS_MIN + units(left, p->slot_bytes), t->all_slots));
 	rc = add_up(p, t, in, e);
 	if (rc || t->total >= in->budget)
 		return rc;

@@ -87,9 +87,9 @@ static void (*const on_signal[])(struct init *, int) = {
 
 void stage_signal(struct init *in, int signo)
 {
-	/* `score` writes its files whole or not at all, so there is nothing to wait for */
+	/* `score` writes its files whole or not at all, so there is nothing to wait for; and it is not done */
 	if (in->options.client)
-		end_now(in, signo);
+		supervise_end(in, signo == SIGINT ? STATUS_CTRL_C : STATUS_FAILED);
 	else
 		on_signal[in->stage](in, signo);
 }

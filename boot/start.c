@@ -5,6 +5,7 @@
 #include "boot/stage.h"
 #include "boot/supervise.h"
 
+#include "boot/cores.h"
 #include "boot/memory.h"
 #include "runtime/clock.h"
 #include "runtime/version.h"
@@ -241,30 +242,6 @@ static int take_index(struct init *in, struct err *e)
 			  OBJECT_INDEX_BYTES - sizeof(struct object_header), e);
 }
 
-/* CPUs of the mask that are the first of their core. */
-static uint32_t count_cores(const cpu_set_t *mask)
-{
-	uint32_t n = 0;
-
-	for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		char path[96];
-		unsigned first = cpu;
-		FILE *f;
-
-		if (!CPU_ISSET(cpu, mask))
-			continue;
-		snprintf(path, sizeof(path),
-			 "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list", cpu);
-		f = fopen(path, "re");
-		if (f && fscanf(f, "%u", &first) != 1)
-			first = cpu;
-		if (f)
-			fclose(f);
-		n += first == cpu || !CPU_ISSET(first, mask);
-	}
-	return n < 1 ? 1 : n > TEAM_MAX ? TEAM_MAX : n;
-}
-
 /* `score` works on ids; clients send text. */
 static int need_tokenizer(const struct init *in, struct err *e)
 {
@@ -277,15 +254,7 @@ static int make_plan(struct init *in, struct err *e)
 {
 	const struct index *ix = in->index;
 	struct memory_free memory;
-	struct plan_input input = {.options = &in->options,
-				   .config = &ix->config,
-				   .index_bytes = ix->bytes,
-				   .resident_bytes = ix->resident_bytes,
-				   .slot_bytes = index_slot_bytes(ix),
-				   .tokenizer_bytes = ix->tokenizer.count,
-				   .budget = in->options.memory,
-				   .cpus = count_cores(&in->cpus),
-				   .score = in->options.client != NULL};
+	struct plan_input input = plan_input_of(ix, &in->options, cores_count(&in->cpus));
 	int rc;
 
 	if (!input.budget) {

@@ -29,6 +29,9 @@ enum template_id {     /* stored in the index: append only */
 	TEMPLATE_COUNT
 };
 
+/* What --template takes, in the order of the ids. */
+#define TEMPLATE_NAMES "v3|v3-0324|r1-first|r1|r1-0528|v31|v32"
+
 /* The name that --template takes ("v3-0324"), and back; TEMPLATE_NONE for an unknown name. */
 const char *template_name(enum template_id id);
 enum template_id template_named(const char *name);

@@ -2,6 +2,8 @@
  * `penstock info MODEL`: what a checkpoint is and what running it needs, from its headers alone. Exit status 3 where it is missing, damaged
  * or unsupported.
  */
+#include "boot/cores.h"
+#include "boot/plan.h"
 #include "model/tensors.h"
 #include "model/text/template.h"
 #include "runtime/cli/cli.h"
@@ -28,8 +30,8 @@ struct report {
 	uint64_t n_experts;      /* over all layers, MTP's included */
 	uint64_t expert_bytes;   /* on the drive, its scales included */
 	uint64_t kv_token_bytes; /* of one position, all layers */
-	uint64_t context;        /* default of run */
-	uint64_t memory;         /* smallest --memory */
+	struct plan plan;        /* of the smallest node */
+	uint64_t memory;         /* smallest --memory, in MiB */
 };
 
 static uint64_t tensor_bytes(const struct index_tensor *t)
@@ -94,9 +96,7 @@ static void measure(struct report *r)
 {
 	const struct index *ix = r->ix;
 	const struct model_config *c = &ix->config;
-	const uint64_t own = (uint64_t)64 << 20; /* rows, rings and the processes themselves */
 	uint64_t scales = 0;
-	uint64_t pages;
 
 	for (unsigned part = 0; ix->expert_type == INDEX_FP8 && part < EXPERT_PARTS; part++) {
 		uint32_t n_out;
@@ -115,10 +115,23 @@ static void measure(struct report *r)
 	r->bytes.routed = r->n_experts * EXPERT_PARTS * index_part_bytes(ix);
 	r->kv_token_bytes =
 		config_layers(c) * (uint64_t)(c->kv_lora_rank + c->qk_rope_head_dim) * 2;
-	r->context = c->max_position_embeddings < 8192 ? c->max_position_embeddings : 8192;
-	pages = (r->context + KV_PAGE_ROWS - 1) / KV_PAGE_ROWS + 1; /* and one for /health */
-	r->memory = ix->bytes + ix->resident_bytes + pages * config_kv_page_bytes(c) + own +
-		    (c->n_routed_experts ? 2 * index_slot_bytes(ix) : 0);
+}
+
+/* What `penstock run` will ask for with this many cores: its own plan. */
+static int plan(struct report *r, struct err *e)
+{
+	const struct boot_options options = {.parallel = PLACES_DEFAULT};
+	struct plan_input in;
+	struct plan_table t;
+	cpu_set_t cpus;
+	int rc;
+
+	if (sched_getaffinity(0, sizeof(cpus), &cpus))
+		return err_set(e, -errno, "cannot read the CPU mask: %s", strerror(errno));
+	in = plan_input_of(r->ix, &options, cores_count(&cpus));
+	rc = plan_least(&r->plan, &t, &in, e);
+	r->memory = plan_mib(&t);
+	return rc;
 }
 
 static const char *family_name(const struct model_config *c)
@@ -199,8 +212,8 @@ static int print_json(const struct report *r, struct err *e)
 	for (size_t i = 0; i < ROWS; i++)
 		yyjson_mut_obj_add_uint(doc, bytes, rows[i].key, rows[i].bytes);
 	yyjson_mut_obj_add_val(doc, root, "bytes", bytes);
-	yyjson_mut_obj_add_uint(doc, root, "memory_min", r->memory);
-	yyjson_mut_obj_add_uint(doc, root, "context", r->context);
+	yyjson_mut_obj_add_uint(doc, root, "memory_min", r->memory << 20);
+	yyjson_mut_obj_add_uint(doc, root, "context", r->plan.context);
 	for (uint32_t i = 0; i < c->n_eos; i++)
 		yyjson_mut_arr_add_uint(doc, eos, c->eos_token_id[i]);
 	yyjson_mut_obj_add_val(doc, root, "end_tokens", eos);
@@ -264,8 +277,8 @@ static void print_text(const struct report *r)
 	for (size_t i = 0; i < ROWS; i++)
 		if (rows[i].bytes)
 			print_row(rows[i].label, cli_bytes(size, rows[i].bytes));
-	snprintf(text, sizeof(text), "about %s (two slots, context %" PRIu64 ")",
-		 cli_bytes(size, r->memory), r->context);
+	snprintf(text, sizeof(text), "%" PRIu64 "M (context %u, %u slots, chunk %u)", r->memory,
+		 r->plan.context, r->plan.slots, r->plan.rows[BATCH_PREFILL]);
 	print_row("smallest --memory", text);
 	text[0] = 0;
 	for (uint32_t i = 0; i < c->n_eos; i++)
@@ -303,9 +316,10 @@ int cmd_info(int argc, char **argv, struct err *e)
 	r.path = argv[1];
 	r.ix = m.ix;
 	measure(&r);
-	if (json)
+	rc = plan(&r, e);
+	if (!rc && json)
 		rc = print_json(&r, e);
-	else
+	else if (!rc)
 		print_text(&r);
 	cli_model_close(&m);
 	return rc;

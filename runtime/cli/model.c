@@ -60,13 +60,13 @@ const char *cli_bytes(char out[32], uint64_t bytes)
 	return out;
 }
 
-void progress_begin(struct progress *p, const char *what, uint64_t total)
+void progress_begin(struct cli_progress *p, const char *what, uint64_t total)
 {
-	*p = (struct progress){.what = what, .total = total, .terminal = isatty(STDERR_FILENO)};
+	*p = (struct cli_progress){.what = what, .total = total, .terminal = isatty(STDERR_FILENO)};
 	p->begin_ns = p->shown_ns = clock_now_ns();
 }
 
-static void draw(struct progress *p, uint64_t done, uint64_t now)
+static void draw(struct cli_progress *p, uint64_t done, uint64_t now)
 {
 	double seconds = (double)(now - p->begin_ns) * 1e-9;
 	double rate = seconds > 0 ? (double)done / seconds : 0;
@@ -79,7 +79,7 @@ static void draw(struct progress *p, uint64_t done, uint64_t now)
 	p->drawn = true;
 }
 
-void progress_show(struct progress *p, uint64_t done)
+void progress_show(struct cli_progress *p, uint64_t done)
 {
 	const uint64_t interval = p->terminal ? 500000000 : 10000000000;
 	uint64_t now = clock_now_ns();
@@ -88,7 +88,7 @@ void progress_show(struct progress *p, uint64_t done)
 		draw(p, done, now);
 }
 
-double progress_end(struct progress *p, uint64_t done)
+double progress_end(struct cli_progress *p, uint64_t done)
 {
 	uint64_t now = clock_now_ns();
 

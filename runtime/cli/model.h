@@ -31,16 +31,16 @@ const char *cli_bytes(char out[32], uint64_t bytes);
  * Progress of something long on stderr: bytes, rate and time left. On a terminal one line that is redrawn twice a second, else a line every
  * ten seconds.
  */
-struct progress {
+struct cli_progress {
 	const char *what; /* "verify" */
 	uint64_t total;   /* bytes */
 	uint64_t begin_ns, shown_ns;
 	bool terminal, drawn;
 };
 
-void progress_begin(struct progress *p, const char *what, uint64_t total);
-void progress_show(struct progress *p, uint64_t done);
+void progress_begin(struct cli_progress *p, const char *what, uint64_t total);
+void progress_show(struct cli_progress *p, uint64_t done);
 /* Ends the line. Returns seconds since progress_begin. */
-double progress_end(struct progress *p, uint64_t done);
+double progress_end(struct cli_progress *p, uint64_t done);
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <yyjson.h>
@@ -28,6 +29,8 @@ struct job {
 	char **argv; /* of init */
 	int argc;
 };
+
+static volatile sig_atomic_t node; /* its pid, for forward_signal */
 
 static const char *const out_name[OUTPUTS] = {"--logits", "--routes", "--mtp-logits"};
 
@@ -63,6 +66,20 @@ static const char *value_of(const char *name, char **argv, int *i, struct err *e
 	return argv[++*i];
 }
 
+/* Options of `penstock run` that mean nothing without a socket. */
+static bool is_node_only(const char *argument)
+{
+	static const char *const names[] = {"--socket", "--name", "--template", "--client"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		size_t n = strlen(names[i]);
+
+		if (!strncmp(argument, names[i], n) && (!argument[n] || argument[n] == '='))
+			return true;
+	}
+	return false;
+}
+
 /* One argument that is not an output: an operand, or an option that goes to init with its value. */
 static int other_argument(struct job *j, char **argv, int *i, struct err *e)
 {
@@ -70,6 +87,9 @@ static int other_argument(struct job *j, char **argv, int *i, struct err *e)
 		j->json = true;
 	} else if (strcmp(argv[*i], "--help") == 0 || strcmp(argv[*i], "-h") == 0) {
 		j->help = true;
+	} else if (is_node_only(argv[*i])) {
+		return err_exit(e, STATUS_USAGE, -EINVAL, "score has no option %.20s: see --help",
+				argv[*i]);
 	} else if (argv[*i][0] == '-' && argv[*i][1]) {
 		j->argv[j->argc++] = argv[*i];
 		if (!strchr(argv[*i], '=') && strcmp(argv[*i], "--verbose") != 0 && argv[*i + 1])
@@ -214,6 +234,24 @@ static int name_outputs(const struct job *j, struct err *e)
 	return 0;
 }
 
+/* The node ends with status 1, and then what is unfinished is removed. */
+static void forward_signal(int number)
+{
+	if (node > 0)
+		kill(node, number);
+}
+
+/* Ctrl-C reaches the node by itself and ends it with 130; other signals are passed on. This process lives on to remove what is unfinished. */
+static void take_signals(void)
+{
+	struct sigaction forward = {.sa_handler = forward_signal, .sa_flags = SA_RESTART}, hup;
+
+	signal(SIGINT, SIG_IGN);
+	sigaction(SIGTERM, &forward, NULL);
+	if (!sigaction(SIGHUP, NULL, &hup) && hup.sa_handler != SIG_IGN)
+		sigaction(SIGHUP, &forward, NULL);
+}
+
 /* Starts the node and waits for it. Returns its exit status, or a negative errno. */
 static int run(struct job *j, const int fds[5], int report, struct err *e)
 {
@@ -223,14 +261,15 @@ static int run(struct job *j, const int fds[5], int report, struct err *e)
 	if (pid < 0)
 		return err_set(e, -errno, "cannot start a node: %s", strerror(errno));
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGTERM); /* a node without us has nobody to work for */
 		exec_init(j, fds, e);
 		fprintf(stderr, "penstock: %s\n", e->text);
 		_exit(STATUS_FAILED);
 	}
+	node = pid;
+	take_signals();
 	for (int i = 0; i < 5; i++)
 		close(fds[i]);
-	/* Ctrl-C is for the node, which ends with 130; this process lives on to remove what is unfinished */
-	signal(SIGINT, SIG_IGN);
 	print_report(report, j->json);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;

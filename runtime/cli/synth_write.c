@@ -159,7 +159,7 @@ static int open_shards(struct writing *w, int dirfd, struct err *e)
 static int run_writers(struct writing *w, double *seconds, struct err *e)
 {
 	const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
-	struct progress p;
+	struct cli_progress p;
 	pthread_t thread[WRITERS];
 	unsigned started = 0;
 

@@ -166,7 +166,7 @@ int cmd_template(int argc, char **argv, struct err *e)
 {
 	unsigned name = 0;
 	struct opt table[] = {
-		{"template", OPT_ENUM, &name, .value = "v3|v3-0324|r1-first|r1|r1-0528|v31|v32",
+		{"template", OPT_ENUM, &name, .value = TEMPLATE_NAMES,
 		 .help = "instead of the model's own"},
 	};
 	struct options o = {

@@ -202,7 +202,7 @@ static uint64_t plan_windows(struct verify *v)
 
 static int read_all(struct verify *v, double *seconds, struct err *e)
 {
-	struct progress p;
+	struct cli_progress p;
 	pthread_t thread[READERS];
 	unsigned started = 0;
 	const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};

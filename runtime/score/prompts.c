@@ -20,7 +20,7 @@ static char *read_all(size_t *len, struct err *e)
 	char *text;
 	size_t got = 0;
 
-	if (fstat(FD_PROMPTS, &st) < 0 || st.st_size > PROMPTS_MAX) {
+	if (fstat(FD_PROMPTS, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > PROMPTS_MAX) {
 		err_exit(e, STATUS_USAGE, -EFBIG, "prompts: not a regular file of at most 1 GiB");
 		return NULL;
 	}
@@ -28,8 +28,12 @@ static char *read_all(size_t *len, struct err *e)
 	while (text && got < (size_t)st.st_size) {
 		ssize_t n = pread(FD_PROMPTS, text + got, (size_t)st.st_size - got, (off_t)got);
 
-		if (n <= 0)
-			break;
+		if (n <= 0) {
+			free(text);
+			err_set(e, n < 0 ? -errno : -EIO, "prompts: cannot read the file: %s",
+				n < 0 ? strerror(errno) : "it became shorter");
+			return NULL;
+		}
 		got += (size_t)n;
 	}
 	if (!text)
@@ -120,20 +124,40 @@ static int read_text(struct prompts *p, const struct index *ix, const char *text
 	return n ? 0 : err_exit(e, STATUS_USAGE, -EINVAL, "prompts: the text is empty");
 }
 
+/* Whether the text means to be {"prompts": ...}: damaged JSON must not be scored as plain text. */
+static bool is_object(const char *text, size_t len)
+{
+	static const char key[] = "\"prompts\"";
+	const char *white = " \t\r\n";
+	size_t i = 0;
+
+	while (i < len && text[i] && strchr(white, text[i]))
+		i++;
+	if (i == len || text[i++] != '{')
+		return false;
+	while (i < len && text[i] && strchr(white, text[i]))
+		i++;
+	return len - i >= sizeof(key) - 1 && !memcmp(text + i, key, sizeof(key) - 1);
+}
+
 int prompts_read(struct prompts *p, const struct index *ix, struct err *e)
 {
 	size_t len;
 	char *text = read_all(&len, e);
 	yyjson_doc *doc;
+	yyjson_read_err why = {0};
 	yyjson_val *list;
 	int rc;
 
 	if (!text)
-		return -EINVAL;
-	doc = yyjson_read(text, len, YYJSON_READ_NOFLAG);
+		return e->code;
+	doc = yyjson_read_opts(text, len, YYJSON_READ_NOFLAG, NULL, &why);
 	list = yyjson_obj_get(yyjson_doc_get_root(doc), "prompts");
 	if (yyjson_is_arr(list))
 		rc = read_ids(p, list, ix->config.vocab_size, e);
+	else if (is_object(text, len))
+		rc = err_exit(e, STATUS_USAGE, -EINVAL, "prompts: %s at byte %zu",
+			      doc ? "\"prompts\" is not a list" : why.msg, doc ? 0 : why.pos);
 	else
 		rc = read_text(p, ix, text, len, e);
 	yyjson_doc_free(doc);

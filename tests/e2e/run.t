@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """`penstock run` and what it says and refuses before a node is there."""
+import json
 import os
 import shutil
 import signal
@@ -29,6 +30,12 @@ with Folder() as f:
     text = refused(bin_, 4, ["not enough memory", "are missing", "--memory"], "too little memory has status 4",
                    f.model, "--memory", "2M", "--socket", f.socket)
     ok(not os.path.exists(f.socket), "and leaves no socket")
+    info = subprocess.run([os.path.join(bin_, "penstock"), "info", f.model, "--json"], capture_output=True, text=True)
+    figure = f"--memory to {json.loads(info.stdout)['memory_min'] >> 20}M"
+    ok(figure in text, "info names the same memory as the refusal", f"{figure}: {text}")
+    for option, value in (("--template", "v4"), ("--template", ""), ("--template", "v3|r1"), ("--memory", "5X"), ("--memory", "-1"), ("--context", "0"),
+                          ("--threads", "0"), ("--slots", "1"), ("--parallel", "0"), ("--chunk", "x"), ("--name", "")):
+        refused(bin_, 2, [option], f"{option} {value!r} is a usage error", f.model, option, value, "--socket", f.socket)
     few = subprocess.run(["bash", "-c", f"ulimit -n 100; exec {bin_}/penstock run {f.model} --socket {f.socket}"],
                          capture_output=True, text=True, timeout=30)
     ok(few.returncode == 4 and "ulimit -n" in few.stderr, "too few descriptors have status 4", few.stderr)

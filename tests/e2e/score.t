@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""`penstock score` and its files: what is refused before anything is computed, and that neither a signal nor a failure leaves half an output or a node."""
+import json
+import os
+import signal
+import subprocess
+
+from node import BIN, Folder, done, ok, wait_until
+
+PENSTOCK = os.path.join(BIN, "penstock")
+
+
+def nodes(model):
+    """Processes that were started with this model."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                if model.encode() in f.read().split(b"\0"):
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def outputs(f):
+    return [n for n in os.listdir(f.path) if n.startswith("out")]
+
+
+with Folder() as f:
+    f.make_model()
+    out = os.path.join(f.path, "out")
+    prompts = os.path.join(f.path, "prompts")
+
+    def score(text, *options):
+        with open(prompts, "w") as p:
+            p.write(text)
+        return subprocess.run([PENSTOCK, "score", f.model, prompts, "--memory", "300M", "--threads", "1", *options],
+                              capture_output=True, text=True, timeout=60)
+
+    for text, word in (('{"prompts": [[1, 2]', "byte"), ('{"prompts": "x"}', "list"), ('{"prompts": [[]]}', "prompt 0"), ('{"prompts": [[1], 2]}', "prompt 1"),
+                       ('{"prompts": [[1, 512]]}', "id 1"), ('{"prompts": [[-1]]}', "id 0"), ('\n { "prompts": [[1.5]]}', "id 0")):
+        r = score(text, "--logits", out)
+        ok(r.returncode == 2 and word in r.stderr and not outputs(f), f"prompts {text!r} are a usage error that leaves no output", r)
+    ok(score("plain { text").returncode == 0, "other text is scored as text")
+    r = subprocess.run([PENSTOCK, "score", f.model, f.path, "--memory", "300M"], capture_output=True, text=True, timeout=60)
+    ok(r.returncode == 2 and "regular" in r.stderr, "a folder in place of the prompts is a usage error", r)
+    for option in ("--socket", "--name", "--template=v3", "--client"):
+        r = score('{"prompts": [[1]]}', option, "x")
+        ok(r.returncode == 2 and option[:6] in r.stderr, f"{option} is no option of score", r)
+    r = score('{"prompts": [[1]]}', "--memory", "1M", "--logits", out)
+    ok(r.returncode == 4 and "Raise --memory" in r.stderr and not outputs(f), "too little memory has status 4", r)
+
+    with open(prompts, "w") as p:
+        json.dump({"prompts": [[i % 500 for i in range(3000)]] * 20}, p)
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGKILL, -9)):
+        s = subprocess.Popen([PENSTOCK, "score", f.model, prompts, "--memory", "300M", "--logits", out], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL, start_new_session=True)
+        wait_until(lambda: any(os.path.getsize(os.path.join(f.path, n)) for n in outputs(f)), 20)
+        (os.killpg if number == signal.SIGINT else os.kill)(s.pid, number)
+        ok(s.wait(20) == status, f"{number.name} ends it with {status}", s.returncode)
+        ok(wait_until(lambda: not nodes(f.model), 5), f"{number.name} leaves no process", nodes(f.model))
+        ok("out" not in os.listdir(f.path) and (number == signal.SIGKILL or not outputs(f)), f"{number.name} leaves no output", outputs(f))
+done()
