@@ -2,6 +2,7 @@
  * The program `penstock`: finds the command in a table and runs it. Errors are printed here and nowhere else.
  */
 #include "runtime/cli/cli.h"
+#include "runtime/version.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,7 @@ static int usage(FILE *out, int status)
 	fprintf(out, "usage: penstock COMMAND ...\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
+	fprintf(out, "\n`penstock COMMAND --help` tells more of each.\n");
 	return status;
 }
 
@@ -37,6 +39,8 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return usage(stderr, STATUS_USAGE);
+	if (strcmp(argv[1], "--version") == 0)
+		return puts(PENSTOCK_VERSION) < 0 ? STATUS_FAILED : STATUS_OK;
 	if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0)
 		return usage(stdout, STATUS_OK);
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
