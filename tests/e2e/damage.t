@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from live import Connection, Live, talkative
+from live import Live, least_memory, talkative
 from node import SERVERS, Folder, dial, done, ok, wait_until
 
 KILLS = int(sys.argv[1]) if len(sys.argv) > 1 else 30
@@ -30,10 +30,7 @@ def damage_expert(model, layer, expert):
         n = struct.unpack("<Q", f.read(8))[0]
         begin = json.loads(f.read(n))[f"model.layers.{layer}.mlp.experts.{expert}.up_proj.weight"]["data_offsets"][0]
         f.seek(8 + n + begin + 1000)
-        old = f.read(1)
-        f.seek(-1, os.SEEK_CUR)
         f.write(b"\x7f")
-    return path, 8 + n + begin + 1000, old
 
 
 class Killer(threading.Thread):
@@ -68,12 +65,12 @@ with Folder() as f:
         done()
     want = [calm.stream(p, 60, seed=i, temperature=1).result() for i, p in enumerate(PROMPTS)]
     ok(all(want), "replies without a kill", want)
+    want_few = [calm.stream(p[:200 + 50 * i], 200, seed=i, temperature=1).result() for i, p in enumerate(PROMPTS)]
     calm.stop()
 
     # slots are far fewer than experts: at any time some are being filled
     node = Live(f.socket, f.model, *OPTIONS)
     ok(not node.failed, "a node with few slots starts", node.failed)
-    before = None
     wrong, killer, rounds = [], Killer(node, ["experts"], (0.005, 0.12)), 0
     while killer.kills < KILLS and not wrong:
         streams = [node.stream(p, 60, seed=i, temperature=1) for i, p in enumerate(PROMPTS)]
@@ -81,7 +78,7 @@ with Folder() as f:
         wrong = [f"{s.error} {g} {w}" for s, g, w in zip(streams, got, want) if not g or g.raw != w.raw]
         rounds += 1
     kills = killer.stop()
-    ok(not wrong, f"experts killed while slots are filled: the same bytes", "\n".join(wrong))
+    ok(not wrong, "experts killed while slots are filled: the same bytes", "\n".join(wrong))
     print(f"# {kills} kills in {rounds} rounds")
     quiet(node, "few slots")
 
@@ -99,9 +96,22 @@ with Folder() as f:
     ok(node.stream(PROMPTS[0], 60, seed=0, temperature=1).result() == want[0], "and the node answers as before")
     ok(node.stop() == 0, "it ends with status 0", node.output())
 
+    # the fewest pages and slots: sequences are set back and computed again, and every server dies meanwhile
+    few = ("--context", "1024", "--slots", "2", "--chunk", "256", "--parallel", "4")
+    node = Live(f.socket, f.model, "--memory", f"{least_memory(f.model, *few)}M", *few)
+    ok(not node.failed, "a node with the fewest pages and slots starts", node.failed)
+    killer = Killer(node, SERVERS, (0.005, 0.1))
+    streams = [node.stream(p[:200 + 50 * i], 200, seed=i, temperature=1) for i, p in enumerate(PROMPTS)]
+    got = [s.result(90) for s in streams]
+    kills = killer.stop()
+    preempted = node.metrics()["preempted"]
+    wrong = [f"{s.error} {g} {w}" for s, g, w in zip(streams, got, want_few) if not g or g.raw != w.raw]
+    ok(not wrong, "set back for want of pages while servers are killed: the same bytes", "\n".join(wrong))
+    print(f"# {kills} kills, {preempted} times set back")
+    quiet(node, "few pages")
+    ok(node.stop() == 0, "it ends with status 0", node.output())
+
     # deaths while the weights are still loaded: a node is there as soon as its socket is
-    node = Live(f.socket, f.model, *OPTIONS)
-    node.stop()
     wrong = []
     for _ in range(6):
         node = Live.__new__(Live)

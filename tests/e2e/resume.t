@@ -106,7 +106,7 @@ with Folder() as f:
         ok(not why, f"{name}, killed in decode: the same bytes", why)
     begin = time.monotonic()
     wrong, kills = kill_at_random(node, calm_mixed)
-    ok(not wrong, f"random kills over six streams: the same bytes", "\n".join(wrong[:5]))
+    ok(not wrong, "random kills over six streams: the same bytes", "\n".join(wrong[:5]))
     print(f"# {kills} kills in {time.monotonic() - begin:.1f} s")
     ok(node.complete(SHORT["prompt"], 250, seed=7, temperature=1) == calm, "the node answers as before")
     m = node.metrics()
