@@ -24,14 +24,21 @@ enum {
 	KERNEL_SHARE = 100,      /* 1 %: page tables of four processes and the index of a memfd */
 	PIN_SHARE = 128,         /* of slots besides: 16 bytes per page for io_uring, and more */
 	CONNS_PER_PLACE = 5,     /* running, and four waiting */
-	GATEWAY_BYTES = 6 << 20  /* the tokenizer's patterns and matcher, stop strings, an event */
+	GATEWAY_BYTES =
+		8 << 20 /* the tokenizer's patterns and matcher, stop strings, small replies */
 };
 
 /* What bodies may take, from the smallest node on: the largest body in MiB, and how many of them the assembly areas hold. */
 static const struct body_level {
 	uint32_t mib, areas;
-} body_levels[] = {{BODY_LEAST >> 20, 2}, {2, 2}, {4, 2}, {8, 2}, {BODY_MAX >> 20, 2},
-		   {BODY_MAX >> 20, 4}, {BODY_MAX >> 20, 8}, {BODY_MAX >> 20, CLIENT_BODIES}};
+} body_levels[] = {{BODY_LEAST >> 20, 2},
+		   {2, 2},
+		   {4, 2},
+		   {8, 2},
+		   {BODY_MAX >> 20, 2},
+		   {BODY_MAX >> 20, 4},
+		   {BODY_MAX >> 20, 8},
+		   {BODY_MAX >> 20, CLIENT_BODIES}};
 enum {
 	BODY_LEVELS = sizeof(body_levels) / sizeof(body_levels[0])
 };
@@ -144,6 +151,8 @@ static uint64_t rows_bytes(const struct layout *l, const struct plan *p)
 	sum -= logs + prompts + 2ull * CONNS * CONN_RING + (uint64_t)CLIENT_BODIES * CLIENT_BODY;
 	sum += (p->places + 1ull) * p->context * sizeof(struct token_entry);
 	sum += conns * (p->context * sizeof(uint32_t) + 2ull * CONN_RING);
+	/* of the others, open and idle: two rings, prompt and log */
+	sum += (CONNS - conns) * 4ull * CONN_IDLE_KEPT;
 	return sum + p->body_pool;
 }
 

@@ -14,9 +14,10 @@
 #include <unistd.h>
 
 enum {
-	ACCEPTS = 16,        /* per call: a flood of newcomers must not starve the others */
-	LINGER_S = 2,        /* how long a client may go on sending after our last byte */
-	GIVE_BACK = 4 * 4096 /* a connection that received more gets its ring's pages taken back */
+	ACCEPTS = 16, /* per call: a flood of newcomers must not starve the others */
+	LINGER_S = 2, /* how long a client may go on sending after our last byte */
+	RING_KEPT =
+		CONN_IDLE_KEPT /* a ring through which more has gone since is given back when it is empty */
 };
 
 static const void *record_of(const struct pump *p, unsigned i)
@@ -268,6 +269,19 @@ static bool linger(struct pump *p, unsigned i)
 	return now >= c->linger_until_ns || own(&p->in[i].eof) == c->life;
 }
 
+/* Takes the pages of an in-ring back in which nothing lies that the gateway has not consumed. */
+static void give_back(struct pump *p, unsigned i, uint64_t rx_head)
+{
+	struct pump_conn *c = &p->conn[i];
+	uint64_t tail = own(&p->in[i].rx_tail);
+
+	if (p->rings_fd < 0 || rx_head != tail || tail - c->given < RING_KEPT)
+		return;
+	fallocate(p->rings_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		  (off_t)(p->layout->conns_rx + (uint64_t)i * CONN_RING), CONN_RING);
+	c->given = tail;
+}
+
 /* After the gateway has let go of a client that is gone: the connection is ready for the next. */
 static void after_free(struct pump *p, unsigned i)
 {
@@ -275,9 +289,6 @@ static void after_free(struct pump *p, unsigned i)
 	count_set(p->log, COUNT_CONNECTIONS,
 		  atomic_load_explicit(&p->log->counter[COUNT_CONNECTIONS], memory_order_relaxed) -
 			  1);
-	if (p->rings_fd >= 0 && own(&p->in[i].rx_tail) > GIVE_BACK)
-		fallocate(p->rings_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			  (off_t)(p->layout->conns_rx + (uint64_t)i * CONN_RING), CONN_RING);
 }
 
 /* Everything that one connection needs. Returns 0, or -EBADMSG if the gateway's counts are impossible. */
@@ -295,6 +306,7 @@ static int pump_one(struct pump *p, unsigned i)
 		return 0;
 	if (h.tx_tail - own(&in->tx_head) > CONN_RING || own(&in->rx_tail) - h.rx_head > CONN_RING)
 		return -EBADMSG;
+	give_back(p, i, h.rx_head);
 	if (c->fd < 0) {
 		if (c->waits_free && is_free(p, i))
 			after_free(p, i);

@@ -19,6 +19,7 @@ struct pump_conn {
 	uint64_t life, version;
 	uint64_t
 		linger_until_ns; /* reply sent, our side shut: input is dropped until the client has read it; 0: not yet */
+	uint64_t given;  /* rx_tail when the in-ring's memory was last given back */
 	bool look;       /* something is left to do although the record has not changed */
 	bool waits_free; /* socket gone, gateway has not committed CONN_FREE */
 };

@@ -22,7 +22,9 @@ enum {
 	CONNS = 256,             /* connections with rings */
 	CONN_HEALTH = CONNS,     /* the place of the gateway's own known-answer request: no rings */
 	CONN_PLACES = CONNS + 1, /* records and token logs */
-	CONN_RING = 64 * 1024    /* bytes of each byte ring */
+	CONN_RING = 64 * 1024,   /* bytes of each byte ring */
+	/* What an idle connection may keep touched of each thing it has; the rest is given back by who writes it. */
+	CONN_IDLE_KEPT = 8 * 1024
 };
 
 enum conn_state {

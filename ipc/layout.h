@@ -378,7 +378,8 @@ enum {
 	 * the tokenizer (8.5 for a piece that nothing splits), ids (4), and replies (up to 8), of which not all live at once.
 	 */
 	BODY_SCRATCH = 15,
-	CLIENT_BODIES = 16, /* assembly areas: memory as far as they are touched, given back when free */
+	CLIENT_BODIES =
+		16, /* assembly areas: memory as far as they are touched, given back when free */
 	CLIENT_BODY = BODY_MAX + BODY_FRAME,
 	CLIENT_STOP = 32 * 1024
 };

@@ -27,7 +27,7 @@ void conn_attach(struct gateway *g, uint32_t i)
 		    sizeof(struct conn_record));
 	/* records are small: every commit repeats the whole */
 	record_touch(&c->record, c->record.draft, sizeof(struct conn_record));
-	c->announce = conn_draft(c)->request.number > 0;
+	c->announce = c->touched = conn_draft(c)->request.number > 0;
 	area = conn_own(c)->area;
 	if (area) {
 		g->areas[area - 1] = i + 1;
@@ -179,8 +179,36 @@ void conn_consume(struct gateway *g, struct conn *c, uint64_t len)
 	conn_release_area(g, c);
 	own->continued = 0;
 	own->sent = 0;
-	c->reading = false;
+	c->reading = c->large = false;
 	c->request_ns = c->since_ns = 0;
+}
+
+static void remove_pages(void *p, size_t len)
+{
+	uintptr_t begin = ((uintptr_t)p + AREA_PAGE - 1) & ~(uintptr_t)(AREA_PAGE - 1);
+	uintptr_t end = ((uintptr_t)p + len) & ~(uintptr_t)(AREA_PAGE - 1);
+
+	if (begin < end)
+		madvise((char *)p + (begin - (uintptr_t)p), end - begin, MADV_REMOVE);
+}
+
+void conn_give_back(struct gateway *g, struct conn *c)
+{
+	const struct layout *l = &g->at.layout;
+	uint64_t tail = conn_draft(c)->head.tx_tail, stride = g->at.plan->context * 4ull;
+	char *client = attach_at(&g->at, OBJ_CLIENT, 0);
+
+	if (c->in.tx_head == tail && tail - c->tx_given >= CONN_IDLE_KEPT) {
+		remove_pages(client + l->client_tx + (uint64_t)c->i * CONN_RING, CONN_RING);
+		c->tx_given = tail;
+	}
+	/* the router may read a prompt as long as it holds the request: invariant 2 */
+	if (!c->touched || c->following || conn_own(c)->phase != PHASE_READ || !follow_quiet(c))
+		return;
+	remove_pages(client + l->client_prompt + c->i * stride, stride);
+	remove_pages(client + l->client_stop + (uint64_t)c->i * CLIENT_STOP, CLIENT_STOP);
+	madvise(c->held[0], CONN_SCRATCH, MADV_DONTNEED);
+	c->touched = false;
 }
 
 size_t conn_tx_free(const struct conn *c)

@@ -13,12 +13,16 @@ enum {
 	HEADER_S = 10, /* api.md "Errors": 408 */
 	BODY_S = 30,
 	IDLE_S = 60,
-	JSON_SHARE = 20, /* per byte: half a value of 16 bytes for each in "[1,1,...", with room for growth */
+	JSON_SHARE =
+		20, /* per byte: half a value of 16 bytes for each in "[1,1,...", with room for growth */
 	PAGE = 4096,
 	KEEP_BYTES = 1 << 20,  /* scratch memory that is not given back */
 	SPILL = CONN_RING / 2, /* a long body leaves the ring in pieces of this size */
 	RETRY_S = 1,           /* Retry-After of what memory is short for */
-	STEPS = 16             /* commits of one connection before the others are served */
+	STALL_S =
+		2, /* a client that takes nothing of a large reply loses its memory to the next one */
+	WAIT_MS = 10, /* a large request looks again whether it can have it */
+	STEPS = 16    /* commits of one connection before the others are served */
 };
 
 /* ---- opening ---- */
@@ -71,9 +75,8 @@ static int open_env(struct gateway *g, struct err *e)
 
 static int open_memory(struct gateway *g, struct err *e)
 {
-	size_t per_conn = 2 * STOP_BYTES + STOP_BYTES * sizeof(uint16_t);
 	size_t token = g->index->tokenizer.count; /* no token is longer than the blob */
-	size_t size = tokenizer_scratch_bytes(g->body_max) + CONNS * per_conn +
+	size_t size = tokenizer_scratch_bytes(g->body_max) + CONNS * CONN_SCRATCH + SMALL_OUT +
 		      g->body_max * (1 + sizeof(uint32_t) + GATEWAY_OUT) + 40 * token +
 		      40 * STOP_BYTES + (1 << 20);
 	int rc = arena_map(&g->memory, size, e);
@@ -85,11 +88,14 @@ static int open_memory(struct gateway *g, struct err *e)
 	g->body = arena_alloc(&g->memory, g->body_max, PAGE);
 	g->ids = arena_alloc(&g->memory, g->body_max * sizeof(*g->ids), PAGE);
 	g->block = arena_alloc(&g->memory, GATEWAY_OUT * g->body_max, PAGE);
+	g->small = arena_alloc(&g->memory, SMALL_OUT, PAGE);
 	g->saved = arena_alloc(&g->memory, STOP_BYTES, 64);
 	for (unsigned i = 0; i < CONNS; i++) {
-		g->conn[i].held[0] = arena_alloc(&g->memory, STOP_BYTES, 64);
-		g->conn[i].held[1] = arena_alloc(&g->memory, STOP_BYTES, 64);
-		g->conn[i].tables = arena_alloc(&g->memory, STOP_BYTES * sizeof(uint16_t), 64);
+		char *p = arena_alloc(&g->memory, CONN_SCRATCH, PAGE);
+
+		g->conn[i].held[0] = p;
+		g->conn[i].held[1] = p + STOP_BYTES;
+		g->conn[i].tables = (uint16_t *)(void *)(p + 2 * STOP_BYTES);
 	}
 	return 0;
 }
@@ -119,7 +125,8 @@ int gateway_open(struct gateway *g, const struct attach *at, const struct index 
 	for (uint32_t i = 0; i < CONN_PLACES; i++)
 		conn_attach(g, i);
 	for (uint32_t k = 0; k < CLIENT_BODIES; k++)
-		g->areas[k] = g->areas[k] ? g->areas[k] : AREA_FREED; /* a predecessor may have touched it */
+		g->areas[k] = g->areas[k] ? g->areas[k]
+					  : AREA_FREED; /* a predecessor may have touched it */
 	conn_clean_areas(g);
 	/* not in a step: it never is in one that could hang for others */
 	atomic_store_explicit(&at->log->progress[0].step, UINT64_MAX, memory_order_relaxed);
@@ -182,8 +189,10 @@ static bool change_life(struct gateway *g, struct conn *c)
 	} else {
 		return false;
 	}
-	c->reading = c->following = c->asks_health = false;
+	c->reading = c->following = c->asks_health = c->large = false;
 	c->request_ns = c->since_ns = 0;
+	if (g->out_conn == c->i)
+		g->out_conn = CONNS;
 	conn_commit(g, c);
 	return true;
 }
@@ -199,7 +208,8 @@ static bool produce_reply(struct gateway *g, struct conn *c, bool once, bool kee
 		conn_consume(g, c, c->http.fed);
 		own->phase = PHASE_READ;
 		own->flags = 0;
-		g->out_conn = CONNS;
+		if (g->out_conn == c->i)
+			g->out_conn = CONNS;
 		if (!keep)
 			conn_closing(c);
 	} else if (once || !n) {
@@ -209,8 +219,12 @@ static bool produce_reply(struct gateway *g, struct conn *c, bool once, bool kee
 		own->sent += n;
 		own->phase = PHASE_REPLY;
 		own->flags = keep ? REPLY_KEEP : 0;
-		g->out_conn = c->i;
-		g->out_rx_head = conn_draft(c)->head.rx_head;
+		/* one in the small block is made again for its next piece */
+		if (g->out_conn == CONNS || g->out_conn == c->i) {
+			g->kept = g->out;
+			g->out_conn = c->i;
+			g->out_rx_head = conn_draft(c)->head.rx_head;
+		}
 	}
 	conn_commit(g, c);
 	return true;
@@ -282,6 +296,27 @@ static bool refuse_spill(struct gateway *g, struct conn *c)
 	return refuse_text(g, c, 503, text, RETRY_S);
 }
 
+/*
+ * Whether the request has to wait for the block: the reply to a large one is on its way to a client that still takes it, and to make it again
+ * would be dear. Small requests are answered beside it.
+ */
+static bool must_wait(struct gateway *g, struct conn *c)
+{
+	uint64_t until;
+
+	if (g->out_conn != CONNS && g->out_conn != c->i) {
+		if (c->http.body_bytes <= CONN_RING && !c->large)
+			return false;
+		until = g->conn[g->out_conn].produced_ns + STALL_S * NS_PER_S;
+		if (g->now < until) {
+			wake_at(c, g->now + WAIT_MS * NS_PER_MS);
+			return true;
+		}
+	}
+	g->out_conn = CONNS;
+	return false;
+}
+
 static bool whole_request(struct gateway *g, struct conn *c)
 {
 	struct own *own = conn_own(c);
@@ -290,8 +325,12 @@ static bool whole_request(struct gateway *g, struct conn *c)
 			  : c->http.keep_alive && gateway_stage(g) < STAGE_DRAINING;
 	enum served s;
 
-	if (again && g->out_conn == c->i && g->out_rx_head == conn_draft(c)->head.rx_head)
+	if (again && g->out_conn == c->i && g->out_rx_head == conn_draft(c)->head.rx_head) {
+		g->out = g->kept;
 		return produce_reply(g, c, false, keep);
+	}
+	if (must_wait(g, c))
+		return false;
 	if (!c->since_ns)
 		c->since_ns = g->now;
 	s = serve(g, c, keep);
@@ -304,6 +343,10 @@ static bool whole_request(struct gateway *g, struct conn *c)
 		c->following = false;
 		conn_commit(g, c);
 		return true;
+	}
+	if (g->out.full && g->out_conn != CONNS) {
+		c->large = true;
+		return !must_wait(g, c);
 	}
 	if (g->out.full) {
 		struct api_error e;
@@ -505,6 +548,7 @@ uint64_t gateway_step(struct gateway *g)
 
 		while (steps < STEPS && gateway_step_conn(g, &g->conn[i]))
 			steps++;
+		conn_give_back(g, &g->conn[i]);
 		if (steps == STEPS)
 			wake = g->now;
 		if (g->conn[i].wake_ns < wake)

@@ -20,8 +20,12 @@
 #include "runtime/gateway/reply.h"
 
 enum {
-	GATEWAY_OUT = 8,         /* the largest reply, in bytes per byte of the largest body: its ids as JSON are 7 */
-	AREA_FREED = UINT32_MAX  /* gateway.areas: free, but its memory has not been given back yet */
+	GATEWAY_OUT =
+		8, /* the largest reply, in bytes per byte of the largest body: its ids as JSON are 7 */
+	SMALL_OUT = GATEWAY_OUT * CONN_RING + 4096, /* the same for a body that fits in a ring */
+	CONN_SCRATCH = 4 * STOP_BYTES, /* held[] and tables of a connection, in this order */
+	AREA_FREED =
+		UINT32_MAX /* gateway.areas: free, but its memory has not been given back yet */
 };
 
 enum phase {
@@ -81,6 +85,9 @@ struct conn {
 	bool announce;              /* its request has to be announced */
 	bool reading;               /* http is in use */
 	bool following;             /* reply and folds are in use */
+	bool large;                 /* its reply did not fit in the small block */
+	bool touched;               /* the prompt, the stop strings or what they need take memory */
+	uint64_t tx_given;          /* tx_tail when the out-ring's memory was last given back */
 	struct reply reply;
 	struct reply_fold scan;   /* all tokens there are: finds the end in time */
 	struct reply_fold render; /* tokens whose events are produced */
@@ -95,15 +102,17 @@ struct gateway {
 	struct tokenizer tokenizer;
 	struct api_model model;
 	struct reply_env env;
-	struct arena memory;           /* for the life of the process */
-	struct arena json;             /* one request */
-	size_t body_max;               /* plan.body_bytes: the largest body, which sizes what follows */
-	char *body;                    /* body_max: the body of the request at hand, until it is JSON */
-	uint32_t *ids;                 /* body_max of them: /tokenize and /detokenize */
-	struct out out;                /* the reply at hand */
-	uint32_t out_conn;             /* whose reply `out` still holds, CONNS: nobody's */
-	uint64_t out_rx_head;          /* and of which request */
-	char *block;                   /* where it lies, its head in front of its body */
+	struct arena memory;  /* for the life of the process */
+	struct arena json;    /* one request */
+	size_t body_max;      /* plan.body_bytes: the largest body, which sizes what follows */
+	char *body;           /* body_max: the body of the request at hand, until it is JSON */
+	uint32_t *ids;        /* body_max of them: /tokenize and /detokenize */
+	struct out out;       /* the reply at hand */
+	struct out kept;      /* one that is being produced piece by piece, in `block` */
+	uint32_t out_conn;    /* whose, CONNS: nobody's */
+	uint64_t out_rx_head; /* and of which request */
+	char *block;          /* where a reply lies, its head in front of its body */
+	char *small; /* SMALL_OUT: where replies to small requests lie while `block` is kept */
 	struct out rendered;           /* one event */
 	char *saved;                   /* STOP_BYTES: what a fold held before the event at hand */
 	struct record rings;           /* struct client_record */
@@ -160,6 +169,8 @@ void conn_clean_areas(struct gateway *g);
 /* Takes the request's bytes away: they have been answered. */
 void conn_consume(struct gateway *g, struct conn *c, uint64_t len);
 void conn_release_area(struct gateway *g, struct conn *c);
+/* Gives memory back that an idle connection does not need. */
+void conn_give_back(struct gateway *g, struct conn *c);
 size_t conn_tx_free(const struct conn *c);
 /* Appends to the out-ring; len must fit. */
 void conn_put(struct gateway *g, struct conn *c, const char *bytes, size_t len);
@@ -191,7 +202,7 @@ enum served {
 
 enum served serve(struct gateway *g, struct conn *c, bool keep);
 
-/* Begins a reply's body in g->out; serve_end puts the head in front of it, and drops the body for HEAD. */
+/* Begins a reply's body in g->out, in the small block where the other one is kept for somebody; serve_end puts the head in front of it, and drops the body for HEAD. */
 struct out *serve_begin(struct gateway *g);
 void serve_end(struct gateway *g, const struct http *h, const struct http_head *head);
 /* An error reply, whole. */

@@ -115,13 +115,13 @@ enum served generate_serve(struct gateway *g, struct conn *c, enum api_endpoint 
 		serve_error(g, &c->http, &e, keep, NULL);
 		return SERVED_ONCE;
 	}
-	if (serve_read(g, c, endpoint, &r, &e) ||
-	    (n = put_prompt(g, c, &r, &e)) < 0) {
+	if (serve_read(g, c, endpoint, &r, &e) || (n = put_prompt(g, c, &r, &e)) < 0) {
 		serve_error(g, &c->http, &e, keep, NULL);
 		return SERVED_REPLY;
 	}
 	put_request(g, c, &r, (uint32_t)n);
 	put_stops(g, c, &r);
+	c->touched |= r.n_stop || n * (int64_t)sizeof(uint32_t) >= CONN_IDLE_KEPT;
 	own->event = own->end = 0;
 	own->event_off = 0;
 	own->finish = FINISH_NONE;

@@ -14,9 +14,9 @@
 #include <stdint.h>
 
 enum {
-	HTTP_HEADER_MAX = 64 * 1024,      /* bytes of request line and headers */
-	HTTP_LINES_MAX = 100,             /* header lines, trailers among them */
-	HTTP_BODY_MAX = 16 << 20,         /* bytes of a body without its chunk framing */
+	HTTP_HEADER_MAX = 64 * 1024, /* bytes of request line and headers */
+	HTTP_LINES_MAX = 100,        /* header lines, trailers among them */
+	HTTP_BODY_MAX = 16 << 20,    /* bytes of a body without its chunk framing */
 	HTTP_TARGET_KEPT =
 		1200 /* a path of ours with a name of 255 bytes, each as %XX, is shorter */
 };

@@ -16,8 +16,10 @@ enum {
 
 struct out *serve_begin(struct gateway *g)
 {
-	g->out = out_make(g->block + HEAD_ROOM, GATEWAY_OUT * g->body_max - HEAD_ROOM);
-	g->out_conn = CONNS;
+	bool small = g->out_conn != CONNS;
+
+	g->out = out_make((small ? g->small : g->block) + HEAD_ROOM,
+			  (small ? SMALL_OUT : GATEWAY_OUT * g->body_max) - HEAD_ROOM);
 	return &g->out;
 }
 

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/mman.h>
 
 bool requests_active(const struct router_seq *q)
 {
@@ -117,4 +118,16 @@ void requests_look(struct router *r, uint32_t conn)
 	if (requests_active(q))
 		requests_end(r, conn, SEQ_DONE, 0);
 	take(r, conn, &req);
+}
+
+void requests_give_back(const struct router *r, uint32_t conn)
+{
+	const struct router_seq *q = router_seq(r, conn);
+	uintptr_t log = (uintptr_t)router_tokens(r, conn), begin = (log + 4095) & ~(uintptr_t)4095;
+	uintptr_t end = (log + q->count * sizeof(struct token_entry)) & ~(uintptr_t)4095;
+
+	if (q->req.live || q->in_pass || requests_active(q) || begin >= end ||
+	    end - begin < CONN_IDLE_KEPT)
+		return;
+	madvise((char *)router_tokens(r, conn) + (begin - log), end - begin, MADV_REMOVE);
 }

@@ -171,6 +171,8 @@ static bool announce(struct router *r)
 		requests_look(r, m.row0);
 	router_head(r)->ring_head[2][0]++;
 	router_commit(r);
+	if (rc > 0)
+		requests_give_back(r, m.row0);
 	attach_ring(&r->s.at, ROLE_CLIENT);
 	return true;
 }
@@ -178,17 +180,21 @@ static bool announce(struct router *r)
 /* Requests that could not be dealt with while their old sequence was in a pass. */
 static void look_again(struct router *r)
 {
-	bool any = false;
+	bool any = false, looked[CONN_PLACES] = {false};
 
 	for (uint32_t c = 0; c < CONN_PLACES; c++) {
 		if (!r->again[c] || router_seq(r, c)->in_pass)
 			continue;
 		r->again[c] = 0;
 		requests_look(r, c);
-		any = true;
+		looked[c] = any = true;
 	}
 	if (any) {
 		router_commit(r);
+		for (uint32_t c = 0; c < CONN_PLACES; c++) {
+			if (looked[c])
+				requests_give_back(r, c);
+		}
 		attach_ring(&r->s.at, ROLE_CLIENT);
 	}
 }

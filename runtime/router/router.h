@@ -68,6 +68,8 @@ noreturn void router_loop(struct router *r);
 /* ---- requests.c: what the client role wants ---- */
 /* Looks at a connection's request and draws the consequence in the draft: queue, refuse, end. */
 void requests_look(struct router *r, uint32_t conn);
+/* After the commit: the log of a request that nobody wants any more needs no memory. */
+void requests_give_back(const struct router *r, uint32_t conn);
 /* Ends a sequence that is in no pass, releasing pages and place. */
 void requests_end(struct router *r, uint32_t conn, enum seq_status status, uint64_t error);
 bool requests_active(const struct router_seq *q);

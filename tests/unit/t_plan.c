@@ -131,8 +131,11 @@ static void check_bodies(void)
 	static const struct body_case {
 		uint64_t budget;
 		unsigned mib, areas;
-	} cases[] = {{100000000, 1, 2}, {130000000, 2, 2},   {300000000, 8, 2},
-		     {GB / 2, 16, 8},   {64 * GB, 16, CLIENT_BODIES}};
+	} cases[] = {{100000000, 1, 2},
+		     {130000000, 2, 2},
+		     {300000000, 8, 2},
+		     {GB / 2, 16, 8},
+		     {64 * GB, 16, CLIENT_BODIES}};
 	struct err e;
 	uint64_t need;
 
@@ -147,8 +150,8 @@ static void check_bodies(void)
 		       (unsigned long long)cases[i].budget, e.text);
 		is_int((long long)plan.body_bytes, (long long)cases[i].mib << 20,
 		       "and allow bodies of %u MiB", cases[i].mib);
-		is_int((long long)(plan.body_pool / (plan.body_bytes + BODY_FRAME)),
-		       cases[i].areas, "%u at once", cases[i].areas);
+		is_int((long long)(plan.body_pool / (plan.body_bytes + BODY_FRAME)), cases[i].areas,
+		       "%u at once", cases[i].areas);
 		ok(table.total <= cases[i].budget, "within the budget");
 	}
 	reset();
