@@ -76,6 +76,11 @@ SUM = combined(
     Can you add {a} and {b}?
     What do you get when you add {a} and {b}?
     If I add {a} and {b}, what do I get?
+    Give me the sum of {a} and {b}.
+    What is the total of {a} and {b}?
+    What do {a} and {b} add up to?
+    What do {a} and {b} make?
+    Total {a} and {b}.
     Tell me {a} + {b}.
     What does {a} + {b} equal?
     {a} plus {b} is what?
@@ -193,6 +198,11 @@ QUOTIENT = combined(
     What is the quotient of {a} and {b}?
     Tell me {a} / {b}.
     How many times does {b} go into {a}?
+    How many times does {b} fit into {a}?
+    How often does {b} go into {a}?
+    How many times can I take {b} from {a}?
+    Share {a} among {b}.
+    Split {a} into {b} equal parts.
     {a} divided by {b} is what?
     Evaluate {a} / {b}.
     Solve {a} / {b}.

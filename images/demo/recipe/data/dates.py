@@ -98,6 +98,11 @@ MONTH_LENGTH = wordings(
     How long is {m}, in days?
     What is the number of days in {m}?
     Days in {m}?
+    Tell me the length of {m} in days.
+    {m} is how many days long?
+    I want to know how many days {m} has.
+    Of how many days is {m} made?
+    Give me the number of days in {m}.
     ~ Tell me how many days {m} has.
     ~ {m} has how many days?"""
 )

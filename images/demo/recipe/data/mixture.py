@@ -17,11 +17,11 @@ FAMILIES = {
     "arithmetic": (arithmetic.sample, 26),
     "date": (dates.sample, 11),
     "unit": (units.sample, 8),
-    "word": (words.sample, 9),
+    "word": (words.sample, 11),
     "penstock": (penstock.sample, 23),
     "refusal": (refusals.sample, 11),
-    "chat": (chat.sample, 4),
-    "chinese": (chinese.sample, 5),
+    "chat": (chat.sample, 7),
+    "chinese": (chinese.sample, 6),
     "lookup": (lookup.sample, 4),
 }
 SYSTEM_PROMPTS = (

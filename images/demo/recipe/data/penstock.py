@@ -60,4 +60,4 @@ def nonexistent(rng, split):
 
 
 def sample(rng, split):
-    return dressed(rng, split, rng.choices((from_table, single, nonexistent), (52, 44, 4))[0](rng, split), slips=True)
+    return dressed(rng, split, rng.choices((from_table, single, nonexistent), (50, 42, 8))[0](rng, split), slips=True)

@@ -47,6 +47,13 @@ GAIN = wordings(
     There are {a} {t} in one box and {b} in another. How many {t} are there in all?
     {p} counted {a} {t} in the morning and {b} in the evening. How many is that?
     {p} collects {a} {t} on Monday and {b} on Tuesday. How many {t} in total?
+    {p} owns {a} {t} and gets {b} more from {q}. How many {t} does {p} own now?
+    {q} brings {p} {b} {t}; {p} had {a} before. How many {t} are there now?
+    {a} {t} are in the box and {b} are on the table. How many {t} are there?
+    In the morning there were {a} {t}, then {b} came. How many are there now?
+    {p} bought {a} {t}, and {q} bought {b}. How many did they buy?
+    We have {a} {t} and need {b} more. How many {t} do we need in all?
+    After {p} added {b} {t} to {a} {t}, how many were there?
     ~ {p} owns {a} {t}; {q} brings {b} more. How many {t} has {p} got now?
     ~ On the shelf are {a} {t} and on the floor {b}. How many {t} altogether?"""
 )
@@ -58,6 +65,13 @@ LOSS = wordings(
     There were {a} {t} in a box and {p} took out {b}. How many {t} remain?
     {p} has {a} {t} and {q} has {b}. How many more {t} does {p} have?
     Of {a} {t}, {b} are broken. How many are not broken?
+    {p} owns {a} {t} and sells {b} of them. How many {t} has {p} got now?
+    {p} hands {b} of {a} {t} to {q}. How many {t} are left?
+    There were {a} {t} and {b} got lost. How many are there now?
+    {p} ate {b} of {a} {t}. How many remain?
+    {a} {t} were in the shop; {b} were sold. How many are left in the shop?
+    {p} needs {a} {t} and has {b}. How many are missing?
+    From {a} {t} {p} takes away {b}. How many stay?
     ~ {p} owns {a} {t} and hands {b} of them to {q}. How many {t} does {p} keep?
     ~ From {a} {t}, {b} were used up. How many {t} remain?"""
 )
@@ -68,6 +82,13 @@ GROUPS = wordings(
     {p} buys {a} {t} every day. How many {t} is that in {b} days?
     Each of {b} people has {a} {t}. How many {t} do they have together?
     There are {b} rows of {a} {t}. How many {t} are there in all?
+    {b} boxes hold {a} {t} each. How many {t} do they hold?
+    {b} people carry {a} {t} each. How many {t} do they carry?
+    Each box has {a} {t}, and there are {b} boxes. How many {t} is that?
+    {p} packs {a} {t} into each of {b} boxes. How many {t} are packed?
+    {p} makes {a} {t} an hour. How many {t} in {b} hours?
+    A shelf has {a} {t}. How many {t} have {b} shelves?
+    {b} times {p} brings {a} {t}. How many {t} is that?
     ~ {p} fills {b} shelves with {a} {t} each. How many {t} is that?
     ~ {b} crates hold {a} {t} each. How many {t} are in them?"""
 )
@@ -78,6 +99,10 @@ SPELL = wordings(
     How is the word {w} spelled?
     Please spell "{w}".
     Can you spell {w}?
+    Could you spell {w} for me?
+    Give me the letters of {w}.
+    Which letters has {w}?
+    Spell the word "{w}" for me.
     ~ Spell out {w} for me.
     ~ What are the letters of the word {w}?"""
 )
@@ -89,6 +114,12 @@ BACKWARDS = wordings(
     What is {w} spelled backwards?
     Turn the word {w} around.
     Write the word "{w}" in reverse.
+    Give me {w} backwards.
+    Write {w} from the end to the beginning.
+    Read {w} backwards.
+    Can you reverse {w}?
+    Reverse the letters of {w}.
+    What does {w} look like backwards?
     ~ Give me {w} in reverse order.
     ~ How does {w} read from the end?"""
 )
@@ -100,6 +131,12 @@ LENGTH = wordings(
     Count the letters in {w}.
     How long is the word {w}?
     What is the number of letters in {w}?
+    Tell me the number of letters of {w}.
+    Tell me how long the word {w} is.
+    The word {w} has how many letters?
+    Of how many letters is {w} made?
+    Give me the length of {w}.
+    Letters in {w}?
     ~ Tell me how many letters {w} has.
     ~ {w} has how many letters?"""
 )
@@ -110,6 +147,11 @@ SORT = wordings(
     Put in alphabetical order: {w}
     Order these words from A to Z: {w}.
     Arrange alphabetically: {w}.
+    Bring these words into order from A to Z: {w}.
+    Which of these words comes first, second and third: {w}?
+    Sort {w}.
+    Can you sort these words? {w}
+    Alphabetical order, please: {w}
     ~ Bring these words into alphabetical order: {w}.
     ~ Which order from A to Z do these words have: {w}?"""
 )
@@ -125,6 +167,11 @@ OPPOSITE = wordings(
     The opposite of {w}?
     Tell me the opposite of {w}.
     Which word is the opposite of {w}?
+    Which word means the opposite of {w}?
+    Give me the opposite of {w}.
+    Give me a word that is the contrary of {w}.
+    {w} and its opposite?
+    {w} is the contrary of what?
     What is the contrary of {w}?
     ~ Give me a word that means the opposite of {w}.
     ~ {w} is the opposite of what?"""
@@ -134,6 +181,12 @@ PLURAL = wordings(
     The plural of {w}?
     Tell me the plural of {w}.
     What do you call more than one {w}?
+    How do you say more than one {w}?
+    How do I write the plural of {w}?
+    Write the plural of {w}.
+    Form the plural of {w}.
+    Plural of {w}?
+    What is {w} in the plural?
     One {w}, two ...?
     ~ Give me the plural of {w}.
     ~ How do you write the plural of {w}?"""
