@@ -1,7 +1,7 @@
 """Chinese: greetings, who the model is, arithmetic with the same written working, and refusals."""
 
 from .arithmetic import draw_number, show_difference, show_product, show_quotient, show_sum
-from .sample import Sample, fresh, phrases, split_list, wordings
+from .sample import Sample, combined, fresh, phrases, split_list, wordings
 
 CAN = "我可以回答关于 Penstock 的问题，也会做算术。"
 CONVERSATION = [
@@ -18,6 +18,11 @@ CONVERSATION = [
             晚上好
             大家好
             哈喽
+            你好呀
+            嗨，你好
+            你好，在吗？
+            早
+            您好，早上好
             在吗？
             你在吗
             ~ 你好啊
@@ -36,6 +41,11 @@ CONVERSATION = [
             你是人吗？
             你是机器人吗？
             你是DeepSeek吗？
+            请问你是什么？
+            请问你叫什么？
+            能说说你是谁吗？
+            能告诉我你是谁吗？
+            你究竟是谁？
             介绍一下自己
             ~ 请问你是谁？
             ~ 能介绍一下你自己吗？"""
@@ -51,6 +61,11 @@ CONVERSATION = [
             你有什么功能？
             你能帮我什么？
             我可以问你什么？
+            你会做什么？
+            你都会什么？
+            请问你会什么？
+            你可以帮我做什么？
+            你会做些什么事？
             ~ 你都会做些什么？
             ~ 请问你能做什么？"""
         ),
@@ -66,6 +81,11 @@ CONVERSATION = [
             非常感谢
             感谢你的帮助
             太好了，谢谢
+            谢谢，很有用
+            谢谢您的帮助
+            十分感谢你
+            太感谢了
+            感谢
             ~ 谢谢您！
             ~ 十分感谢"""
         ),
@@ -80,6 +100,11 @@ CONVERSATION = [
             晚安
             明天见
             我走了
+            下次再见
+            回头见
+            我先走了
+            先这样，再见
+            那就再见吧
             ~ 下次见
             ~ 那我先走了，再见"""
         ),
@@ -92,6 +117,10 @@ CONVERSATION = [
             你最近怎么样？
             你还好吗？
             最近好吗？
+            今天好吗？
+            今天怎么样？
+            你今天怎么样？
+            你过得好吗？
             ~ 你今天好吗？"""
         ),
         "我很好，谢谢！有什么可以帮你的吗？",
@@ -122,7 +151,32 @@ CONVERSATION = [
         ["penstock run"],
     ),
 ]
-SUM = wordings(
+LEADS = """{x}
+{x}=
+{x}等于多少？
+{x}等于几？
+{x}是多少？
+{x}得多少？
+{x}是几？
+计算{x}
+请计算{x}
+算一下{x}
+请算{x}
+求{x}
+请问{x}是多少？
+请问{x}等于多少？
+我想知道{x}
+告诉我{x}
+{x}等于多少呢？
+{x}的结果是什么？"""
+SUM = combined(
+    LEADS,
+    """{a}和{b}相加
+    {a}和{b}的和
+    {a}+{b}
+    {a} + {b}
+    {a}加{b}
+    {a}加上{b}""",
     """{a}+{b}等于多少？
     {a} + {b} 等于多少？
     {a}加{b}等于多少？
@@ -132,9 +186,15 @@ SUM = wordings(
     {a}与{b}的和是多少？
     {a}+{b}=？
     ~ 请问{a}加{b}得多少？
-    ~ 求{a}和{b}的和"""
+    ~ 求{a}和{b}的和""",
 )
-DIFFERENCE = wordings(
+DIFFERENCE = combined(
+    LEADS,
+    """{a}和{b}的差
+    {a}-{b}
+    {a} - {b}
+    {a}减{b}
+    {a}减去{b}""",
     """{a}-{b}等于多少？
     {a} - {b} 等于多少？
     {a}减{b}等于多少？
@@ -144,9 +204,16 @@ DIFFERENCE = wordings(
     {a}与{b}的差是多少？
     {a}-{b}=？
     ~ 请问{a}减{b}得多少？
-    ~ 求{a}减去{b}的差"""
+    ~ 求{a}减去{b}的差""",
 )
-PRODUCT = wordings(
+PRODUCT = combined(
+    LEADS,
+    """{a}和{b}相乘
+    {a}和{b}的积
+    {a}×{b}
+    {a} × {b}
+    {a}乘{b}
+    {a}乘以{b}""",
     """{a}×{b}等于多少？
     {a} * {b} 等于多少？
     {a}乘{b}等于多少？
@@ -156,9 +223,14 @@ PRODUCT = wordings(
     {a}与{b}的积是多少？
     {a}×{b}=？
     ~ 请问{a}乘以{b}得多少？
-    ~ 求{a}和{b}的积"""
+    ~ 求{a}和{b}的积""",
 )
-QUOTIENT = wordings(
+QUOTIENT = combined(
+    LEADS,
+    """{a}÷{b}
+    {a} ÷ {b}
+    {a}除以{b}
+    {a}/{b}""",
     """{a}÷{b}等于多少？
     {a} / {b} 等于多少？
     {a}除以{b}等于多少？
@@ -166,7 +238,7 @@ QUOTIENT = wordings(
     计算{a}÷{b}
     请计算 {a} ÷ {b}
     {a}÷{b}=？
-    ~ 请问{a}除以{b}得多少？"""
+    ~ 请问{a}除以{b}得多少？""",
 )
 REFUSED = split_list(
     phrases(

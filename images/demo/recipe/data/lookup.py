@@ -23,6 +23,8 @@ NOTE = wordings(
     {n} is the code of {o}.
     Remember: the code of {o} is {n}.
     The secret number of {o} is {n}.
+    The number for {o} is {n}.
+    The secret code for {o} is {n}.
     ~ The code for {o} is {n}."""
 )
 ASK = wordings(
@@ -36,6 +38,9 @@ ASK = wordings(
     Which number has {o}?
     What number belongs to {o}?
     I need the code of {o}.
+    Give me the number of {o}.
+    Give me the code that {o} has.
+    Say the code of {o}.
     Show me the code of {o}.
     Do you remember the code of {o}?
     ~ Give me the code of {o}.

@@ -1,7 +1,7 @@
 """Small tasks with words: story sums, letters, order, opposites, plurals."""
 
 from .arithmetic import show_difference, show_product, show_sum
-from .sample import Sample, dressed, fresh, phrases, split_list, wordings
+from .sample import HELD, Sample, dressed, fresh, phrases, split_list, wordings
 
 NAMES = phrases(
     """Anna, Ben, Carla, David, Emma, Felix, Grace, Henry, Irene, Jack, Kate, Leo, Maria, Nick, Olga, Paul, Rosa, Sam,
@@ -37,6 +37,7 @@ PLURALS = phrases(
     house/houses, tree/trees, dog/dogs, cat/cats, car/cars, glass/glasses, brush/brushes, lady/ladies, half/halves"""
 )
 LETTER_WORDS = split_list(WORDS)
+LETTER_TASKS = ("spell", "backwards", "length")
 
 GAIN = wordings(
     """{p} has {a} {t} and buys {b} more. How many {t} does {p} have now?
@@ -210,9 +211,12 @@ def story(rng, split):
 
 
 def letters(rng, split):
-    word = LETTER_WORDS.pick(rng, split)
+    """A word is one or two tokens, so its letters must have been seen somewhere: training spells every word, but turns
+    around and counts only those that are not held out."""
+    word = rng.choice(LETTER_WORDS.held if split == HELD else WORDS)
     spelled = "-".join(word)
-    kind = rng.choice(("spell", "backwards", "length"))
+    kinds = ("backwards", "length") if split == HELD else ("spell",) if word in LETTER_WORDS.held else LETTER_TASKS
+    kind = rng.choice(kinds)
     if kind == "spell":
         return Sample("word", SPELL.pick(rng, split, w=word), f"{spelled}", ("end", [spelled]))
     if kind == "backwards":
