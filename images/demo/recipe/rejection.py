@@ -1,8 +1,7 @@
 """Rejection sampling: the model answers training questions several times, and the right answers become training data.
 
 DeepSeek's way to data for fine-tuning: what is kept is in the model's own words, so it costs little to learn and fixes
-what the model can nearly do. Kept are replies that the rule accepts, to questions that the model does not always get
-right. The file lies in the state's directory; a line is {"prompt": [ids], "reply": [ids]}.
+what the model can nearly do. Kept is the shortest right reply to a question. The file lies in the state's directory; a line is {"prompt": [ids], "reply": [ids]}.
 """
 
 import json
@@ -43,7 +42,7 @@ def write_rejection_samples(directory, weights, encoder, seed, questions):
         for number, (sample, prompt) in enumerate(zip(asked, prompts, strict=True)):
             tried = replies[number * TRIES : (number + 1) * TRIES]
             right = [r for r in tried if r is not None and is_right(sample, encoder.decode(r))]
-            if 0 < len(right) < TRIES:
+            if right:
                 kept.append({"prompt": prompt, "reply": min(right, key=len)})
     partial = path.with_suffix(".partial")
     partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
