@@ -73,13 +73,26 @@ static int check_model(struct tokenizer_source *c, yyjson_val *model)
 	return 0;
 }
 
+/* `what` of a kind that is not ours: says which, and which one is. */
+static int refuse_kind(struct tokenizer_source *c, const char *what, yyjson_val *given,
+		       const char *supported)
+{
+	char name[204];
+
+	if (!yyjson_is_str(given))
+		return source_refuse(c->e, "%s is missing or has no name, only %s is supported",
+				     what, supported);
+	return source_refuse(c->e, "%s \"%s\" is not supported, only %s", what,
+			     err_name(name, yyjson_get_str(given), yyjson_get_len(given)),
+			     supported);
+}
+
 static int check_split(struct tokenizer_source *c, yyjson_val *split)
 {
 	yyjson_val *pattern = json_get(json_get(split, "pattern"), "Regex");
 
 	if (!json_is(json_get(split, "behavior"), "Isolated"))
-		return source_refuse(c->e,
-				     "Split with a behavior other than Isolated is not supported");
+		return refuse_kind(c, "Split: behavior", json_get(split, "behavior"), "Isolated");
 	if (!yyjson_is_false(json_get(split, "invert")))
 		return source_refuse(c->e, "Split without \"invert\": false is not supported");
 	if (!yyjson_is_str(pattern))
@@ -118,15 +131,13 @@ static int check_pre_tokenizer(struct tokenizer_source *c, yyjson_val *pre)
 {
 	yyjson_val *list = json_get(pre, "pretokenizers"), *v = NULL;
 	yyjson_arr_iter it;
-	char name[204];
 	int rc = 0;
 
 	if (json_is(json_get(pre, "type"), "ByteLevel"))
 		return check_byte_level(c, pre);
 	if (!json_is(json_get(pre, "type"), "Sequence") || !yyjson_is_arr(list))
-		return source_refuse(c->e,
-				     "a pre_tokenizer other than a Sequence of Split and ByteLevel "
-				     "(or ByteLevel alone) is not supported");
+		return refuse_kind(c, "pre_tokenizer", json_get(pre, "type"),
+				   "a Sequence of Split and ByteLevel, or ByteLevel alone");
 	it = yyjson_arr_iter_with(list);
 	while (!rc && yyjson_arr_iter_has_next(&it)) {
 		yyjson_val *type;
@@ -144,14 +155,28 @@ static int check_pre_tokenizer(struct tokenizer_source *c, yyjson_val *pre)
 		else if (json_is(type, "Digits"))
 			rc = check_digits(c, v);
 		else
-			return source_refuse(
-				c->e, "pre_tokenizer \"%s\" is not supported in this place",
-				err_name(name, yyjson_is_str(type) ? yyjson_get_str(type) : "",
-					 yyjson_is_str(type) ? yyjson_get_len(type) : 0));
+			return refuse_kind(c, "pre_tokenizer", type,
+					   "Split and Digits, and ByteLevel at the end");
 	}
 	return rc ? rc
 		  : source_refuse(c->e,
 				  "the pre_tokenizer does not end with ByteLevel: not byte-level");
+}
+
+/* None, or a Sequence of none. */
+static int check_normalizer(struct tokenizer_source *c, yyjson_val *v)
+{
+	yyjson_val *list = json_get(v, "normalizers");
+	yyjson_val *type = json_get(v, "type");
+
+	if (!v)
+		return 0;
+	if (!json_is(type, "Sequence") || !yyjson_is_arr(list))
+		return refuse_kind(c, "normalizer", type, "an empty Sequence");
+	if (yyjson_arr_size(list))
+		return refuse_kind(c, "normalizer", json_get(yyjson_arr_get(list, 0), "type"),
+				   "an empty Sequence");
+	return 0;
 }
 
 int source_read(struct tokenizer_source *c, yyjson_val *root, struct err *e)
@@ -163,23 +188,20 @@ int source_read(struct tokenizer_source *c, yyjson_val *root, struct err *e)
 
 	if (!yyjson_is_obj(root))
 		return source_refuse(c->e, "it is not a JSON object");
-	v = json_get(root, "normalizer");
-	if (v && !(json_is(json_get(v, "type"), "Sequence") &&
-		   yyjson_is_arr(json_get(v, "normalizers")) &&
-		   yyjson_arr_size(json_get(v, "normalizers")) == 0))
-		return source_refuse(c->e,
-				     "a normalizer other than an empty Sequence is not supported");
+	rc = check_normalizer(c, json_get(root, "normalizer"));
+	if (rc)
+		return rc;
 	if ((rc = require(c, root, "a file", "truncation", false)) ||
 	    (rc = require(c, root, "a file", "padding", false)) ||
 	    (rc = check_model(c, json_get(root, "model"))) ||
 	    (rc = check_pre_tokenizer(c, json_get(root, "pre_tokenizer"))))
 		return rc;
 	if (!json_is(json_get(json_get(root, "decoder"), "type"), "ByteLevel"))
-		return source_refuse(c->e, "a decoder other than ByteLevel is not supported");
+		return refuse_kind(c, "decoder", json_get(json_get(root, "decoder"), "type"),
+				   "ByteLevel");
 	v = json_get(root, "post_processor");
 	if (v && !json_is(json_get(v, "type"), "ByteLevel"))
-		return source_refuse(c->e,
-				     "a post_processor other than ByteLevel is not supported");
+		return refuse_kind(c, "post_processor", json_get(v, "type"), "ByteLevel");
 	c->added = json_get(root, "added_tokens");
 	if (c->added && !yyjson_is_arr(c->added))
 		return source_refuse(c->e, "\"added_tokens\" is not an array");

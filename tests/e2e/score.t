@@ -61,4 +61,23 @@ with Folder() as f:
         ok(s.wait(20) == status, f"{number.name} ends it with {status}", s.returncode)
         ok(wait_until(lambda: not nodes(f.model), 5), f"{number.name} leaves no process", nodes(f.model))
         ok("out" not in os.listdir(f.path) and (number == signal.SIGKILL or not outputs(f)), f"{number.name} leaves no output", outputs(f))
+
+    # shapes that no published model has: the same bits by scalar code one token at a time as by the best code in chunks
+    odd = ["--hidden", "130", "--intermediate", "257", "--moe-intermediate", "129", "--heads", "3", "--kv-lora-rank", "131", "--nope-dim", "31",
+           "--rope-dim", "14", "--v-dim", "37", "--vocab", "515", "--layers", "3"]
+    for name, options in {"odd widths": odd, "odd widths in BF16": [*odd, "--bf16"], "no q_lora": [*odd, "--q-lora-rank", "0"],
+                          "one expert": ["--experts", "1", "--experts-per-token", "1", "--groups", "1", "--topk-groups", "1", "--layers", "2"],
+                          "no MoE layer": ["--layers", "2", "--dense-layers", "2", "--mtp", "0"], "no shared expert": ["--shared-experts", "0", "--layers", "2"],
+                          "two MTP modules": ["--mtp", "2", "--layers", "2"]}.items():
+        f.model = os.path.join(f.path, name)
+        f.make_model(*options)
+        with open(prompts, "w") as p:
+            json.dump({"prompts": [[3], [i * 7 % 500 for i in range(41)]]}, p)
+        got = []
+        for how in (["--threads", "2"], ["--isa", "scalar", "--chunk", "1", "--slots", "2", "--threads", "1"]):
+            wanted = [x for o in ("logits", "routes") for x in (f"--{o}", f"{out}.{o}")]
+            r = subprocess.run([PENSTOCK, "score", f.model, prompts, "--memory", "400M", *wanted, *how], capture_output=True, text=True, timeout=60)
+            got.append((r.returncode, r.stderr[-300:] if r.returncode else b"".join(open(n, "rb").read() for n in wanted[1::2])))
+        ok(got[0][0] == 0 and got[0] == got[1] and len(got[0][1]) > 42 * 500 * 4, f"{name}: scalar code and the best give the same bits", [g[1][:300] for g in got])
+    ok(os.path.getsize(out + ".routes") > 0, "routes are written")
 done()

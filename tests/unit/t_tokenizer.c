@@ -225,7 +225,7 @@ static void refusals(void)
 		{"\"fuse_unk\":false", "\"fuse_unk\":false,\"ignore_merges\":true",
 		 "ignore_merges"},
 		{"\"truncation\":null", "\"truncation\":{\"max_length\":5}", "truncation"},
-		{"\"normalizers\":[]", "\"normalizers\":[{\"type\":\"NFC\"}]", "normalizer"},
+		{"\"normalizers\":[]", "\"normalizers\":[{\"type\":\"NFC\"}]", "normalizer \"NFC\""},
 		{"\"behavior\":\"Isolated\"", "\"behavior\":\"Removed\"", "Isolated"},
 		{"\"invert\":false", "\"invert\":true", "invert"},
 		{"{\"Regex\":", "{\"String\":", "Regex"},
