@@ -2,6 +2,7 @@
 """The memory a node says it needs is what it needs: with exactly that it starts, answers, and its peak as the kernel counts it stays below; with 1 MiB less it
 is refused with status 4."""
 import os
+import re
 import subprocess
 
 from live import Cgroup, Live, least_memory, talkative
@@ -22,8 +23,13 @@ def load(node, context):
     n = min(context, 900) - 40
     streams = [node.stream([5 + i] + [5 + j * 7 % 250 for j in range(n - 1)], 30, seed=i) for i in range(4)]
     replies = [s.result() for s in streams]
-    status, _ = node.get("/tokenize", {"content": "x" * 100000})
-    return [s.error for s, r in zip(streams, replies) if not r] + ([] if status == 200 else [f"/tokenize: {status}"])
+    wrong = [s.error for s, r in zip(streams, replies) if not r]
+    found = re.search(r"bodies of (\d+) (K|M)iB", node.output())  # the largest that the plan has room for
+    size = int(found[1]) << (10 if found[2] == "K" else 20) if found else 100000
+    for content, path in (("x" * (size - 1000), "/tokenize"), ("x" * (size // 2), "/tokenize")):
+        status, data = node.get(path, {"content": content})
+        wrong += [] if status == 200 else [f"{path} of {len(content)} bytes: {status} {data[:200]}"]
+    return wrong
 
 
 with Folder() as f:
