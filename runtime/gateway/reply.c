@@ -152,8 +152,11 @@ static void stream_role(const struct reply *r, struct out *o)
 {
 	struct out c = chunk_begin(r);
 
-	out_text(&c, "{\"index\":0,\"delta\":{\"role\":\"assistant\"},\"logprobs\":null,"
-		     "\"finish_reason\":null}");
+	/* OpenAI's form; null where the reply begins inside its reasoning, as its content may stay null */
+	out_format(&c,
+		   "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":%s},"
+		   "\"logprobs\":null,\"finish_reason\":null}",
+		   r->flags & REPLY_REASONING ? "null" : "\"\"");
 	chunk_end(r, &c, o);
 }
 

@@ -91,12 +91,21 @@ static void step_content(const struct reply *r, struct reply_fold *f, struct cur
 {
 	size_t n = join(r, f, c);
 	size_t found = stop_push(&r->stops, &f->stops, c->s, c->n);
-	size_t held = found ? 0 : stop_held(&r->stops, &f->stops);
+	size_t held = stop_held(&r->stops, &f->stops);
 
-	out_bytes(content, r->env->work, n - (found ? found : held));
-	hold(f, r->env->work + n - held, held);
-	if (found)
+	/* one found in an earlier piece began earlier */
+	if (f->stop_found)
+		found = f->stop_found + c->n > found ? f->stop_found + c->n : found;
+	/* one that began before it may still become whole: the earliest start wins */
+	f->stop_found = held > found ? (uint32_t)found : 0;
+	if (found && !f->stop_found) {
 		f->finish = FINISH_STOP;
+		out_bytes(content, r->env->work, n - found);
+		held = 0;
+	} else {
+		out_bytes(content, r->env->work, n - held);
+	}
+	hold(f, r->env->work + n - held, held);
 	c->n = 0;
 }
 
@@ -142,8 +151,20 @@ static void release(const struct reply *r, struct reply_fold *f, struct reply_te
 	size_t n = detokenizer_finish(&f->detokenizer, last);
 
 	push_text(r, f, last, n, t);
+	if (f->stage == STAGE_BEGIN && f->n_held) { /* the beginning of a tag only: it is content */
+		struct cursor c = {r->env->begin, f->n_held};
+
+		memcpy(r->env->begin, f->held, f->n_held);
+		f->stage = STAGE_CONTENT;
+		f->n_held = 0;
+		step_content(r, f, &c, &t->content);
+	}
 	if (f->finish == FINISH_STOP)
 		return;
+	if (f->stop_found) { /* what began before it did not become whole */
+		f->finish = FINISH_STOP;
+		f->n_held -= f->stop_found;
+	}
 	out_bytes(f->stage == STAGE_REASONING ? &t->reasoning : &t->content, f->held, f->n_held);
 	f->n_held = 0;
 }

@@ -115,8 +115,14 @@ static void test_text(void)
 	     "one of two");
 	chat("aab$", ",\"stop\":[\"ab\"]", "a", "(none)", "stop", "3",
 	     "a border inside a stop string");
-	chat("xabcy$", ",\"stop\":[\"abcd\",\"bc\"]", "xa", "(none)", "stop", "4",
-	     "the first to be complete ends it");
+	chat("xabcy$", ",\"stop\":[\"abcd\",\"bc\"]", "xa", "(none)", "stop", "5",
+	     "one that is whole waits for one that began before it");
+	chat("xabcde$", ",\"stop\":[\"abcd\",\"bc\"]", "x", "(none)", "stop", "5",
+	     "and that wins if it becomes whole");
+	chat("xabc$", ",\"stop\":[\"abcd\",\"bc\"]", "xa", "(none)", "stop", "5",
+	     "or does not, if the reply ends before");
+	chat("xabcz", ",\"max_tokens\":4,\"stop\":[\"abcd\",\"bc\"]", "xa", "(none)", "stop", "4",
+	     "at its limit too");
 	chat("\xc3\xa4\xe4$", "", "\xc3\xa4\xef\xbf\xbd", "(none)", "stop", "4", "broken UTF-8");
 	chat("<\n\nhm/\n\nyes$", "", "yes", "hm", "stop", "12", "reasoning that the reply opens");
 	chat("<hm", ",\"max_tokens\":3", "null", "hm", "length", "3",
