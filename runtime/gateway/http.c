@@ -81,6 +81,7 @@ static int on_value(llhttp_t *p, const char *at, size_t len)
 {
 	struct http *h = self(p);
 
+	h->value_cut |= len > sizeof(h->value) - h->n_value;
 	h->n_value = keep(h->value, h->n_value, sizeof(h->value), at, len);
 	return count_trailer(h, len);
 }
@@ -99,6 +100,8 @@ static bool is_value(const struct http *h, const char *want, bool parameters)
 		k++;
 	if (parameters && memchr(h->value, ';', n))
 		n = (size_t)((const char *)memchr(h->value, ';', n) - h->value);
+	else if (h->value_cut)
+		return false;
 	while (n > k && (h->value[n - 1] == ' ' || h->value[n - 1] == '\t'))
 		n--;
 	return n >= k && n - k == strlen(want) && strncasecmp(h->value + k, want, n - k) == 0;
@@ -122,6 +125,7 @@ static int on_value_complete(llhttp_t *p)
 		h->expect_other |= !h->expect;
 	}
 	h->n_name = h->n_value = 0;
+	h->value_cut = false;
 	return rc;
 }
 
@@ -142,12 +146,22 @@ static int on_headers_complete(llhttp_t *p)
 	return 0;
 }
 
+/* The size of a chunk, as announced: too much is known before it comes. */
+static int on_chunk_header(llhttp_t *p)
+{
+	struct http *h = self(p);
+
+	return p->content_length > HTTP_BODY_MAX - h->body_bytes
+		       ? refuse(h, 413, "the body is larger than 16 MiB")
+		       : 0;
+}
+
 static int on_body(llhttp_t *p, const char *at, size_t len)
 {
 	struct http *h = self(p);
 
-	/* A longer Content-Length was seen in time; a chunked body is found out here. */
-	if (h->chunked && len > HTTP_BODY_MAX - h->body_bytes)
+	/* A longer Content-Length or chunk was seen in time: only the first bytes behind such a length can come here. */
+	if (len > HTTP_BODY_MAX - h->body_bytes)
 		return refuse(h, 413, "the body is larger than 16 MiB");
 	if (h->body)
 		memcpy(h->body + h->body_bytes, at, len);
@@ -173,6 +187,7 @@ static const llhttp_settings_t settings = {
 	.on_header_value = on_value,
 	.on_header_value_complete = on_value_complete,
 	.on_headers_complete = on_headers_complete,
+	.on_chunk_header = on_chunk_header,
 	.on_body = on_body,
 	.on_message_complete = on_message_complete,
 };
@@ -201,6 +216,17 @@ static enum http_result bad(struct http *h, llhttp_errno_t code)
 	return HTTP_BAD;
 }
 
+/* llhttp skips line ends before a request, of both kinds; a bare LF is none here. Whether there is none. */
+static bool strict_blanks(struct http *h, const char *bytes, size_t len)
+{
+	for (size_t i = 0; i < len && (bytes[i] == '\r' || bytes[i] == '\n'); i++) {
+		if (bytes[i] == '\n' && !h->after_cr)
+			return refuse(h, 400, "a line ends in a bare LF") == 0;
+		h->after_cr = bytes[i] == '\r';
+	}
+	return true;
+}
+
 enum http_result http_feed(struct http *h, const char *bytes, size_t len)
 {
 	llhttp_errno_t code;
@@ -208,6 +234,8 @@ enum http_result http_feed(struct http *h, const char *bytes, size_t len)
 
 	if (!len)
 		return HTTP_MORE;
+	if (!h->started && !strict_blanks(h, bytes, len))
+		return HTTP_BAD;
 	code = llhttp_execute(&h->parser, bytes, len);
 	if (h->whole && (code == HPE_PAUSED || code == HPE_PAUSED_UPGRADE)) {
 		end = llhttp_get_error_pos(&h->parser);
@@ -234,18 +262,26 @@ static int hex(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+static size_t scheme_len(const char *s, size_t len)
+{
+	if (len >= 7 && strncasecmp(s, "http://", 7) == 0)
+		return 7;
+	return len >= 8 && strncasecmp(s, "https://", 8) == 0 ? 8 : 0;
+}
+
 int http_path(const struct http *h, char *out, size_t cap)
 {
 	const char *s = h->target,
 		   *end = s + (h->target_len < HTTP_TARGET_KEPT ? h->target_len : HTTP_TARGET_KEPT);
 	const char *query = memchr(s, '?', (size_t)(end - s));
-	size_t n = 0;
+	size_t n = 0, scheme;
 
 	if (!query && h->target_len > HTTP_TARGET_KEPT)
 		return -1;
 	end = query ? query : end;
-	if (end - s > 7 && strncasecmp(s, "http://", 7) == 0) {
-		s = memchr(s + 7, '/', (size_t)(end - s) - 7);
+	scheme = scheme_len(s, (size_t)(end - s));
+	if (scheme) { /* absolute: the path is behind the authority */
+		s = memchr(s + scheme, '/', (size_t)(end - s) - scheme);
 		if (!s) {
 			s = "/";
 			end = s + 1;

@@ -39,6 +39,8 @@ struct http {
 	uint32_t n_name, n_value;
 	int status;        /* HTTP_BAD: of the reply */
 	bool started;      /* a byte of the request line has come */
+	bool after_cr;     /* before it: the last byte was a CR */
+	bool value_cut;    /* `value` is only the beginning */
 	bool headers_done; /* the fields below are valid */
 	bool url_done, versioned;
 	bool whole;
