@@ -4,6 +4,7 @@
  */
 #include "runtime/gateway/api.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -43,6 +44,29 @@ static int unsupported(struct reader *c, const char *what)
 {
 	return api_refuse(c->e, 400, c->field, "unsupported_parameter",
 			  "Unsupported value for '%s': %s", c->field, what);
+}
+
+/* A key inside a field's object that this API does not have. */
+static int unknown_inside(struct reader *c, yyjson_val *key)
+{
+	char name[204];
+
+	return api_refuse(c->e, 400, c->field, "unknown_parameter", "Unknown parameter: '%s.%s'",
+			  c->field, err_name(name, yyjson_get_str(key), yyjson_get_len(key)));
+}
+
+/* A key of an object that is not `known` (NULL: none is) and whose value is not null, or NULL: null means absent. */
+static yyjson_val *other_key(yyjson_val *object, const char *known)
+{
+	yyjson_obj_iter it = yyjson_obj_iter_with(object);
+	yyjson_val *key;
+
+	while ((key = yyjson_obj_iter_next(&it)) != NULL) {
+		if (!yyjson_is_null(yyjson_obj_iter_get_val(key)) &&
+		    !(known && json_is(key, known)))
+			return key;
+	}
+	return NULL;
 }
 
 /* ---- what has an effect ---- */
@@ -90,28 +114,20 @@ static int take_stream(struct reader *c, yyjson_val *v)
 
 static int take_stream_options(struct reader *c, yyjson_val *v)
 {
-	yyjson_obj_iter it = yyjson_obj_iter_with(v);
-	yyjson_val *key;
+	yyjson_val *usage = json_get(v, "include_usage"), *other = other_key(v, "include_usage");
 
 	c->stream_options_given = true;
-	while ((key = yyjson_obj_iter_next(&it)) != NULL) {
-		yyjson_val *x = yyjson_obj_iter_get_val(key);
-
-		if (yyjson_is_null(x))
-			continue;
-		if (!json_is(key, "include_usage"))
-			return unsupported(c, "the only stream option is include_usage");
-		if (!yyjson_is_bool(x))
-			return invalid(c, "include_usage must be a boolean");
-		c->r->include_usage = yyjson_is_true(x);
-	}
-	return 0;
+	if (usage && !yyjson_is_bool(usage))
+		return invalid(c, "include_usage must be a boolean");
+	c->r->include_usage = yyjson_is_true(usage);
+	return other ? unknown_inside(c, other) : 0;
 }
 
 /* A count of at least `least`. */
 static int take_count(struct reader *c, yyjson_val *v, uint64_t least, uint64_t *out)
 {
-	if (!yyjson_is_uint(v) || yyjson_get_uint(v) < least)
+	/* -0 is an integer too, and yyjson has it as a signed one */
+	if ((yyjson_is_sint(v) && yyjson_get_sint(v) < 0) || yyjson_get_uint(v) < least)
 		return invalid(c, least ? "must be at least 1" : "must not be negative");
 	*out = yyjson_get_uint(v);
 	return 0;
@@ -141,9 +157,11 @@ static int take_temperature(struct reader *c, yyjson_val *v)
 
 static int take_top_p(struct reader *c, yyjson_val *v)
 {
-	c->r->top_p = yyjson_get_num(v);
-	return c->r->top_p > 0 && c->r->top_p <= 1 ? 0
-						   : invalid(c, "must be above 0 and at most 1");
+	double p = yyjson_get_num(v);
+
+	/* below the normal numbers the router, which flushes them, would read 0; they keep one token all the same */
+	c->r->top_p = p > 0 && p < DBL_MIN ? DBL_MIN : p;
+	return p > 0 && p <= 1 ? 0 : invalid(c, "must be above 0 and at most 1");
 }
 
 static int take_min_p(struct reader *c, yyjson_val *v)
@@ -207,39 +225,32 @@ static int set_thinking(struct reader *c, bool on)
 		return invalid(c, "thinking is given twice, and differently");
 	c->thinking_given = true;
 	c->r->thinking = on;
+	c->r->thinking_field = c->field;
 	return 0;
 }
 
 static int take_thinking(struct reader *c, yyjson_val *v)
 {
-	yyjson_val *type;
+	yyjson_val *type = yyjson_obj_get(v, "type"), *other = other_key(v, "type");
 
 	if (yyjson_is_bool(v))
 		return set_thinking(c, yyjson_is_true(v));
-	type = yyjson_obj_get(v, "type");
-	if (yyjson_obj_size(v) != 1 || !(json_is(type, "enabled") || json_is(type, "disabled")))
+	if (!json_is(type, "enabled") && !json_is(type, "disabled"))
 		return invalid(c, "must be a boolean or {\"type\": \"enabled\" or \"disabled\"}");
+	if (other)
+		return unknown_inside(c, other);
 	return set_thinking(c, json_is(type, "enabled"));
 }
 
 static int take_template_kwargs(struct reader *c, yyjson_val *v)
 {
-	yyjson_obj_iter it = yyjson_obj_iter_with(v);
-	yyjson_val *key;
+	yyjson_val *thinking = json_get(v, "thinking"), *other = other_key(v, "thinking");
 
-	while ((key = yyjson_obj_iter_next(&it)) != NULL) {
-		yyjson_val *x = yyjson_obj_iter_get_val(key);
-
-		if (yyjson_is_null(x))
-			continue;
-		if (!json_is(key, "thinking"))
-			return unsupported(c, "the only argument of a template is thinking");
-		if (!yyjson_is_bool(x))
-			return invalid(c, "thinking must be a boolean");
-		if (set_thinking(c, yyjson_is_true(x)))
-			return -1;
-	}
-	return 0;
+	if (thinking && !yyjson_is_bool(thinking))
+		return invalid(c, "thinking must be a boolean");
+	if (other)
+		return unknown_inside(c, other);
+	return thinking ? set_thinking(c, yyjson_is_true(thinking)) : 0;
 }
 
 static int take_generation_prompt(struct reader *c, yyjson_val *v)
@@ -267,9 +278,9 @@ static int only_false(struct reader *c, yyjson_val *v)
 
 static int only_empty(struct reader *c, yyjson_val *v)
 {
-	size_t n = yyjson_is_arr(v) ? yyjson_arr_size(v) : yyjson_obj_size(v);
+	bool empty = yyjson_is_arr(v) ? !yyjson_arr_size(v) : !other_key(v, NULL);
 
-	return n ? unsupported(c, "only when it is empty") : 0;
+	return empty ? 0 : unsupported(c, "only when it is empty");
 }
 
 static int only_null(struct reader *c, yyjson_val *v)
@@ -287,7 +298,7 @@ static int only_no_tools(struct reader *c, yyjson_val *v)
 
 static int only_text(struct reader *c, yyjson_val *v)
 {
-	return yyjson_obj_size(v) == 1 && json_is(yyjson_obj_get(v, "type"), "text")
+	return json_is(yyjson_obj_get(v, "type"), "text") && !other_key(v, "type")
 		       ? 0
 		       : unsupported(c, "only {\"type\": \"text\"}");
 }
@@ -401,6 +412,14 @@ static int check_types(struct reader *c, yyjson_val *body)
 	return 0;
 }
 
+static int unknown(struct reader *c, yyjson_val *key)
+{
+	char name[204];
+
+	err_name(name, yyjson_get_str(key), yyjson_get_len(key));
+	return api_refuse(c->e, 400, name, "unknown_parameter", "Unknown parameter: '%s'", name);
+}
+
 static int take_values(struct reader *c, yyjson_val *body)
 {
 	yyjson_obj_iter it = yyjson_obj_iter_with(body);
@@ -409,15 +428,11 @@ static int take_values(struct reader *c, yyjson_val *body)
 	while ((key = yyjson_obj_iter_next(&it)) != NULL) {
 		yyjson_val *v = yyjson_obj_iter_get_val(key);
 		const struct field *f = find(key, c->r->endpoint);
-		char name[204];
 
 		if (yyjson_is_null(v))
 			continue;
-		if (!f) {
-			err_name(name, yyjson_get_str(key), yyjson_get_len(key));
-			return api_refuse(c->e, 400, name, "unknown_parameter",
-					  "Unknown parameter: '%s'", name);
-		}
+		if (!f)
+			return unknown(c, key);
 		c->field = f->name;
 		if (f->take(c, v))
 			return -1;
@@ -453,10 +468,32 @@ static int check_together(struct reader *c)
 	c->field = "stream_options";
 	if (c->stream_options_given && !r->stream)
 		return invalid(c, "only allowed when 'stream' is true");
-	c->field = "thinking";
+	c->field = r->thinking_field;
 	if (r->thinking && r->endpoint == API_COMPLETION)
 		return unsupported(c, "a completion has no chat template");
 	return 0;
+}
+
+/* Whether a number that JSON lacks is in a value. At most JSON_DEPTH_MAX levels are looked at. */
+static bool has_not_finite(yyjson_val *v, unsigned depth)
+{
+	yyjson_arr_iter items = yyjson_arr_iter_with(v);
+	yyjson_obj_iter keys = yyjson_obj_iter_with(v);
+	yyjson_val *x;
+
+	if (yyjson_is_real(v))
+		return !isfinite(yyjson_get_real(v));
+	if (depth == JSON_DEPTH_MAX)
+		return false;
+	while ((x = yyjson_arr_iter_next(&items)) != NULL) {
+		if (has_not_finite(x, depth + 1))
+			return true;
+	}
+	while ((x = yyjson_obj_iter_next(&keys)) != NULL) {
+		if (has_not_finite(yyjson_obj_iter_get_val(x), depth + 1))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -475,11 +512,12 @@ static int broken_json(struct reader *c, const char *body, size_t len, const yyj
 	doc = yyjson_read_opts(text, len, YYJSON_READ_ALLOW_INF_AND_NAN, alc, NULL);
 	it = yyjson_obj_iter_with(doc ? yyjson_doc_get_root(doc) : NULL);
 	while ((key = yyjson_obj_iter_next(&it)) != NULL) {
-		yyjson_val *v = yyjson_obj_iter_get_val(key);
 		const struct field *f = find(key, c->r->endpoint);
 
-		if (!f || !yyjson_is_real(v) || isfinite(yyjson_get_real(v)))
+		if (!has_not_finite(yyjson_obj_iter_get_val(key), 0))
 			continue;
+		if (!f)
+			return unknown(c, key);
 		c->field = f->name;
 		return invalid(c, "not a finite number");
 	}
@@ -499,7 +537,6 @@ int api_read(struct api_request *r, enum api_endpoint endpoint, const struct api
 	*r = (struct api_request){.endpoint = endpoint,
 				  .add_generation_prompt = true,
 				  .top_p = m->top_p,
-
 				  .temperature = m->temperature};
 	if (json_read(&doc, body, len, JSON_PLAIN, &alc, &err)) {
 		arena_reset(a, 0); /* what the first try has left */

@@ -54,6 +54,7 @@ struct api_request {
 	yyjson_val *tokens;   /* detokenize */
 	bool stream, include_usage;
 	bool thinking, add_generation_prompt;
+	const char *thinking_field; /* the field that set it, for errors */
 	bool has_max_tokens, has_seed;
 	uint64_t max_tokens;
 	double temperature, top_p, min_p;

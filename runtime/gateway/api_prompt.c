@@ -19,13 +19,13 @@ static int text_error(const struct err *err, const char *param, struct api_error
 }
 
 /* Which field was wrong: the text of model/text begins with its name. */
-static int template_error(const struct err *err, struct api_error *e)
+static int template_error(const struct api_request *r, const struct err *err, struct api_error *e)
 {
 	bool thinking = strncmp(err->text, "thinking", 8) == 0;
 
 	if (err->code == -ENOMEM)
 		return api_refuse(e, 413, "messages", NULL, "the messages need too much memory");
-	return api_refuse(e, 400, thinking ? "thinking" : "messages",
+	return api_refuse(e, 400, thinking ? r->thinking_field : "messages",
 			  thinking ? "unsupported_parameter" : "invalid_value", "%s", err->text);
 }
 
@@ -46,7 +46,7 @@ static int render(struct api_request *r, const struct api_model *m, struct promp
 				  "chat is off: %s. Start the node with --template NAME",
 				  m->template_problem);
 	if (messages_parse(r->messages, (int)id, &alc, &messages, &err))
-		return template_error(&err, e);
+		return template_error(r, &err, e);
 	memset(p, 0, sizeof(*p));
 	rc = template_render(id, &messages, &options, p, &err);
 	if (rc == -ENOSPC) {
@@ -63,7 +63,7 @@ static int render(struct api_request *r, const struct api_model *m, struct promp
 		rc = template_render(id, &messages, &options, p, &err);
 	}
 	r->opens_reasoning = p->opens_reasoning;
-	return rc ? template_error(&err, e) : 0;
+	return rc ? template_error(r, &err, e) : 0;
 }
 
 /* A text prompt: markers in it count, and BOS comes first unless it is there. */

@@ -23,6 +23,7 @@ static int too_long(const struct gateway *g, const struct api_request *r, uint64
 		    struct api_error *e)
 {
 	const char *param = r->endpoint == API_CHAT ? "messages" : "prompt";
+	uint64_t wanted = r->has_max_tokens ? r->max_tokens : 1;
 	char wish[64] = "";
 
 	if (r->has_max_tokens)
@@ -32,7 +33,7 @@ static int too_long(const struct gateway *g, const struct api_request *r, uint64
 			  "This model's maximum context length is %u tokens, but the request needs "
 			  "%llu: %llu in the %s%s",
 			  g->model.context,
-			  (unsigned long long)(n + (r->has_max_tokens ? r->max_tokens : 1)),
+			  (unsigned long long)(wanted > UINT64_MAX - n ? UINT64_MAX : n + wanted),
 			  (unsigned long long)n, param, wish);
 }
 
