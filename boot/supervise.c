@@ -131,7 +131,8 @@ static int start(struct init *in, enum role role, struct err *e)
 	if (s->pid < 0) {
 		if (kinds[role].uring)
 			forget_ring(in, (uint32_t)g);
-		return s->pid;
+		/* short of processes or memory: later, if it ever ran */
+		return (s->pid == -EAGAIN || s->pid == -ENOMEM) && s->started_ns ? 0 : s->pid;
 	}
 	s->state = SERVER_RUNNING;
 	s->started_ns = clock_now_ns();
@@ -143,16 +144,9 @@ static int start(struct init *in, enum role role, struct err *e)
 
 static void try_start(struct init *in, enum role role)
 {
-	struct server *s = &in->server[role];
 	struct err e = {0};
-	int rc = start(in, role, &e);
 
-	if (rc > 0)
-		return;
-	if (rc == -EAGAIN || rc == -ENOMEM)
-		rc = s->bad_starts ? 0
-				   : rc; /* short of processes or memory: later, if it ever ran */
-	if (rc < 0) {
+	if (start(in, role, &e) < 0) {
 		in->error = e;
 		supervise_end(in, e.status ? e.status : STATUS_FAILED);
 	}
@@ -393,8 +387,8 @@ void supervise_kill(struct init *in, enum role role)
 
 	if (s->state == SERVER_RUNNING)
 		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
-	else
-		s->state = SERVER_OFF;
+	else if (in->stage == STAGE_STOPPING)
+		s->state = SERVER_OFF; /* nobody starts any more */
 }
 
 bool supervise_alive(const struct init *in, enum role role)

@@ -18,7 +18,7 @@ void supervise_tick(struct init *in);
 /* Whether supervise_tick wants to be called soon. */
 bool supervise_timed(const struct init *in);
 
-/* SIGKILL by pidfd. init's own kills count as deaths of the server's own doing. */
+/* SIGKILL by pidfd. A role that waits for its start goes on waiting, unless the node is stopping. */
 void supervise_kill(struct init *in, enum role role);
 bool supervise_alive(const struct init *in, enum role role);
 
