@@ -220,9 +220,10 @@ void pages_release(struct router *r, uint32_t conn)
 	q->computed = 0;
 }
 
-void pages_name(struct router *r, uint32_t conn, uint32_t from, uint32_t to)
+void pages_name(struct router *r, uint32_t conn, const struct pass_row *row, uint32_t n)
 {
 	const struct router_seq *q = router_seq(r, conn);
+	uint32_t from = row->position, to = from + n;
 	const uint32_t *table = router_table(r, q->place);
 
 	if (q->req.flags & REQUEST_NO_REUSE)
@@ -235,7 +236,7 @@ void pages_name(struct router *r, uint32_t conn, uint32_t from, uint32_t to)
 
 		/* ids of positions that the committed record already names stay as they are */
 		for (uint32_t pos = from > first ? from : first; pos < last; pos++)
-			ids[pos - first] = router_token_at(r, conn, pos);
+			ids[pos - first] = row[pos - from].token;
 		if (p->count < last - first)
 			p->count = last - first;
 		p->previous = i ? router_page(r, table[i - 1])->name : r->root_name;

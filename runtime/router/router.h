@@ -91,8 +91,8 @@ uint32_t pages_reserved(const struct router *r);
 void pages_reuse(struct router *r, uint32_t conn);
 /* Gives back all pages of a sequence. */
 void pages_release(struct router *r, uint32_t conn);
-/* Names the pages of positions from .. to - 1, whose KV rows are now committed. */
-void pages_name(struct router *r, uint32_t conn, uint32_t from, uint32_t to);
+/* Names the pages of n rows of a pass that has ended: by the tokens that were computed, whatever stands in the prompt's area now. */
+void pages_name(struct router *r, uint32_t conn, const struct pass_row *row, uint32_t n);
 
 /* ---- schedule.c ---- */
 /* Admits what fits and starts a pass on each idle batch. Whether a pass was started (and committed). */

@@ -260,7 +260,7 @@ static void finish_rows(const struct step *st, uint32_t row0, uint32_t n, uint64
 		return;
 	}
 	q->computed = position + n;
-	pages_name(r, conn, position, position + n);
+	pages_name(r, conn, &st->pass.row[row0], n);
 	if (position < q->req.n_prompt)
 		count_add(r->s.at.log, COUNT_PROMPT_TOKENS, n);
 	if (logits)
@@ -373,7 +373,7 @@ static void finish_commit(const struct step *st, bool ended)
 
 /* ---- messages ---- */
 
-/* The rows of a running pass are done again as a new one, and steps of the old one are popped without work (machinery 5). */
+/* In the draft: the rows of a running pass are done again as a new one, and steps of the old one are popped without work (machinery 5). */
 static void abandon(struct router *r, uint32_t batch)
 {
 	struct router_head *h = router_head(r);
@@ -386,7 +386,6 @@ static void abandon(struct router *r, uint32_t batch)
 		router_seq_edit(r, row[i].conn)->in_pass = 0;
 	h->floor[batch] = h->next_pass[batch];
 	h->batch[batch] = (struct router_batch){0};
-	router_commit(r);
 }
 
 static bool refused(const struct attach *a, uint32_t batch, uint64_t pass)
@@ -412,22 +411,24 @@ bool steps_abandon_refused(struct router *r)
 			any = true;
 		}
 	}
+	if (any)
+		router_commit(r);
 	return any;
 }
 
-/* A bad message: popped, its sender named, and the pass that now cannot end is run again. */
+/* A bad message: popped, its sender named, and the pass that now cannot end is run again; one commit, as nobody else would notice that it cannot. */
 static void drop(struct step *st, bool finish)
 {
 	struct router *r = st->r;
 
 	server_refuse(&r->s, &router_head(r)->refused, &st->msg, st->msg.batch,
 		      finish ? ROLE_EXPERTS : ROLE_MLA);
+	if (router_head(r)->batch[st->msg.batch].pass)
+		abandon(r, st->msg.batch);
 	if (finish)
 		finish_commit(st, false);
 	else
 		gate_commit(st, false);
-	if (((const struct router_head *)r->record.draft)->batch[st->msg.batch].pass)
-		abandon(r, st->msg.batch);
 }
 
 /* Whether the message speaks of the pass that is running. */
