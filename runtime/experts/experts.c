@@ -27,9 +27,11 @@ bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batc
 	sc->slot = server_array(experts, sizeof(*sc->slot));
 	sc->computed = server_array(experts, 1);
 	sc->skip = server_array(rows, 1);
+	sc->error = server_array(rows, sizeof(*sc->error));
+	sc->route = server_array(pairs, sizeof(*sc->route));
 	return sc->shared && sc->f && sc->work && sc->list && sc->weight && sc->compact &&
 	       sc->compact_weight && sc->start && sc->active && sc->slot && sc->computed &&
-	       sc->skip;
+	       sc->skip && sc->error && sc->route;
 }
 
 struct experts *experts_open(struct err *e)

@@ -31,6 +31,8 @@ struct scratch {
 	uint32_t *slot;    /* [experts]: slot of active[i], pinned; SLOT_NONE: not asked for yet */
 	uint8_t *computed; /* [experts]: active[i] lies in f */
 	uint8_t *skip;     /* [rows]: the row has failed */
+	uint64_t *error;   /* [rows], and the next: router's words and ids, copied before they are checked */
+	uint16_t *route;   /* [rows][top_k] */
 	uint32_t f_rows;
 };
 
@@ -50,12 +52,12 @@ struct step {
 	struct msg msg;
 	struct pass pass;
 	struct scratch *sc;
-	const uint64_t *error_in;
+	const uint64_t *error_in; /* copies, in scratch */
 	uint64_t *error_out;
 	const uint16_t *xin; /* [rows][x_stride]: normed input, from mla */
 	const float *h_in;   /* from mla */
 	float *h_out;
-	const uint16_t *route; /* [rows][top_k], from router */
+	const uint16_t *route; /* [rows][top_k], the copy in scratch */
 	const float *route_weight;
 	float *acc;
 	const struct layer *layer;

@@ -62,19 +62,25 @@ int step_prepare(struct step *st, struct err *e)
 	const struct attach *a = &x->s.at;
 	const struct layout *l = &a->layout;
 	uint32_t b = st->msg.batch;
-	size_t routes = (size_t)st->msg.layer * a->plan->rows[b] * a->plan->top_k;
+	size_t k = a->plan->top_k, routes = (size_t)st->msg.layer * a->plan->rows[b] * k;
 	int rc = server_pass(&x->s, &st->msg, &st->pass, e);
 
 	if (rc)
 		return rc;
 	st->sc = &x->scratch[b];
 	st->layer = &x->s.model.layer[st->msg.layer];
-	st->error_in = attach_at(a, OBJ_ROUTER, l->router_error[b]);
+	/* both are looked at more than once, and router could change them between two looks */
+	memcpy(st->sc->error, attach_at(a, OBJ_ROUTER, l->router_error[b]),
+	       st->msg.rows * sizeof(*st->sc->error));
+	memcpy(st->sc->route,
+	       (const uint16_t *)attach_at(a, OBJ_ROUTER, l->router_expert[b]) + routes,
+	       st->msg.rows * k * sizeof(*st->sc->route));
+	st->error_in = st->sc->error;
+	st->route = st->sc->route;
 	st->error_out = attach_at(a, OBJ_EXPERTS, l->experts_error[b]);
 	st->xin = attach_at(a, OBJ_MLA, l->mla_x[b]);
 	st->h_in = attach_at(a, OBJ_MLA, l->mla_rows[b]);
 	st->h_out = attach_at(a, OBJ_EXPERTS, l->experts_rows[b]);
-	st->route = (const uint16_t *)attach_at(a, OBJ_ROUTER, l->router_expert[b]) + routes;
 	st->route_weight = (const float *)attach_at(a, OBJ_ROUTER, l->router_weight[b]) + routes;
 	return st->layer->is_moe ? sort_rows(st, e) : 0;
 }

@@ -21,8 +21,10 @@ struct mla *mla_open(struct err *e)
 	p = m->s.at.plan;
 	rows = p->rows[0] > p->rows[1] ? p->rows[0] : p->rows[1];
 	m->row = server_array(rows, sizeof(*m->row));
+	m->error = server_array(rows, sizeof(*m->error));
+	m->pages = server_array(m->s.at.layout.page_list_max, sizeof(*m->pages));
 	m->scratch = server_array(1, attention_scratch_bytes(m->s.model.config, p->workers, rows));
-	if (!m->row || !m->scratch) {
+	if (!m->row || !m->error || !m->pages || !m->scratch) {
 		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for %u rows", rows);
 		return NULL;
 	}
@@ -65,10 +67,13 @@ static int copy_pages(const struct mla_step *st, struct err *e)
 	return 0;
 }
 
-static int fill_rows(struct mla_step *st, struct err *e)
+/* What workers use as an index, or look at twice, is copied first: router and experts could change it between two looks. */
+static int fill_rows(struct mla_step *st, const uint64_t *error, struct err *e)
 {
 	const struct pass *p = &st->pass;
 
+	memcpy(st->m->error, error, p->area.rows * sizeof(*error));
+	memcpy(st->m->pages, p->pages, p->area.n_pages * sizeof(*p->pages));
 	for (uint32_t r = 0; r < p->area.rows; r++) {
 		struct pass_row row = p->row[r];
 		uint32_t n = row.position / KV_PAGE_ROWS + 1;
@@ -78,8 +83,8 @@ static int fill_rows(struct mla_step *st, struct err *e)
 			return err_set(e, -EBADMSG, "row %u: position %u, pages from %u of %u", r,
 				       row.position, row.page_list, p->area.n_pages);
 		st->m->row[r] = (struct attention_row){.position = row.position,
-						       .skip = st->error_in[r] != 0,
-						       .pages = p->pages + row.page_list,
+						       .skip = st->m->error[r] != 0,
+						       .pages = st->m->pages + row.page_list,
 						       .n_pages = n};
 	}
 	return 0;
@@ -100,7 +105,7 @@ static void write_errors(const struct mla_step *st)
 	size_t stride = a->layout.row_stride;
 
 	for (uint32_t r = 0; r < st->msg.rows; r++) {
-		out[r] = st->error_in[r];
+		out[r] = st->m->error[r];
 		if (!out[r] &&
 		    !st->m->s.kernels.all_finite(st->job.h_out + r * stride, a->plan->hidden))
 			out[r] = row_error(CAUSE_NOT_FINITE, st->msg.layer, 0, 0);
@@ -120,9 +125,10 @@ int mla_prepare(struct mla_step *st, bool from_router, struct err *e)
 	if (from_router != (st->msg.layer == st->pass.area.first_layer))
 		return err_set(e, -EBADMSG, "layer %u comes from the wrong neighbour",
 			       st->msg.layer);
-	st->error_in = from_router ? attach_at(a, OBJ_ROUTER, l->router_error[b])
-				   : attach_at(a, OBJ_EXPERTS, l->experts_error[b]);
-	rc = fill_rows(st, e);
+	rc = fill_rows(st,
+		       from_router ? attach_at(a, OBJ_ROUTER, l->router_error[b])
+				   : attach_at(a, OBJ_EXPERTS, l->experts_error[b]),
+		       e);
 	if (rc)
 		return rc;
 	st->job = (struct attention_job){

@@ -15,6 +15,8 @@ struct mla {
 	struct ring_end attend0[BATCHES]; /* from router */
 	struct ring_end attend[BATCHES];  /* from experts */
 	struct attention_row *row;        /* [largest batch] */
+	uint64_t *error; /* [largest batch]: the sender's error words, copied before they are used */
+	uint32_t *pages; /* [page_list_max]: the pass's page list, the same */
 	void *scratch;
 };
 
@@ -23,7 +25,6 @@ struct mla_step {
 	struct mla *m;
 	struct msg msg;
 	struct pass pass;
-	const uint64_t *error_in;
 	struct attention_job job;
 };
 

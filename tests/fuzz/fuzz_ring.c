@@ -112,8 +112,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!made) {
 		make_server(&m.s);
 		m.row = calloc(4, sizeof(*m.row));
+		m.error = calloc(4, sizeof(*m.error));
+		m.pages = calloc(m.s.at.layout.page_list_max, sizeof(*m.pages));
 		make_server(&x.s);
-		if (!m.row || !step_scratch_open(&x.scratch[0], &x.s, 0) ||
+		if (!m.row || !m.error || !m.pages || !step_scratch_open(&x.scratch[0], &x.s, 0) ||
 		    !step_scratch_open(&x.scratch[1], &x.s, 1))
 			abort();
 		made = true;
