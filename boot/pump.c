@@ -135,6 +135,15 @@ static void watch_listener(struct pump *p, bool on)
 	epoll_ctl(p->epoll, EPOLL_CTL_MOD, p->listener, &ev);
 }
 
+/* After the gateway has let go of a client that is gone: the connection is ready for the next. */
+static void after_free(struct pump *p, unsigned i)
+{
+	p->conn[i].waits_free = false;
+	count_set(p->log, COUNT_CONNECTIONS,
+		  atomic_load_explicit(&p->log->counter[COUNT_CONNECTIONS], memory_order_relaxed) -
+			  1);
+}
+
 static void take(struct pump *p, unsigned i, int fd)
 {
 	struct pump_conn *c = &p->conn[i];
@@ -145,7 +154,10 @@ static void take(struct pump *p, unsigned i, int fd)
 		close(fd);
 		return;
 	}
-	*c = (struct pump_conn){.fd = fd, .events = EPOLLIN, .life = c->life + 1, .look = true};
+	if (c->waits_free)
+		after_free(p, i); /* freed since the last look */
+	*c = (struct pump_conn){
+		.fd = fd, .given = c->given, .events = EPOLLIN, .life = c->life + 1, .look = true};
 	atomic_store_explicit(&p->in[i].since_ns, now, memory_order_relaxed);
 	atomic_store_explicit(&p->in[i].sent_ns, now, memory_order_relaxed);
 	publish(p, &p->in[i].life, c->life);
@@ -280,15 +292,6 @@ static void give_back(struct pump *p, unsigned i, uint64_t rx_head)
 	fallocate(p->rings_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		  (off_t)(p->layout->conns_rx + (uint64_t)i * CONN_RING), CONN_RING);
 	c->given = tail;
-}
-
-/* After the gateway has let go of a client that is gone: the connection is ready for the next. */
-static void after_free(struct pump *p, unsigned i)
-{
-	p->conn[i].waits_free = false;
-	count_set(p->log, COUNT_CONNECTIONS,
-		  atomic_load_explicit(&p->log->counter[COUNT_CONNECTIONS], memory_order_relaxed) -
-			  1);
 }
 
 /* Everything that one connection needs. Returns 0, or -EBADMSG if the gateway's counts are impossible. */
