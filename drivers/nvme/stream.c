@@ -2,8 +2,8 @@
  * The streaming thread; see stream.h. Two lists of jobs by urgency, filled by the server's leader through single-producer queues; reads are cut from the head job
  * until STREAM_DEPTH are in flight. The thread sleeps in io_uring_enter while reads are in flight, else on a futex word.
  *
- * No lost wake-up: the leader publishes the job (release on `tail`), fences, and wakes if `asleep` was set; the thread sets `asleep`, fences, looks at the queues
- * again, and only then waits. While reads are in flight it does not look at that word: the next completion, a few hundred microseconds away, makes it look.
+ * No lost wake-up: the leader publishes the job by `tail` and wakes if `asleep` was set; the thread sets `asleep`, looks at the queues
+ * again, and only then waits; all four are seq_cst. While reads are in flight it does not look at that word: the next completion, a few hundred microseconds away, makes it look.
  */
 #include "drivers/nvme/stream.h"
 
@@ -62,18 +62,35 @@ static void futex_wake(_Atomic uint32_t *word)
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-static void finish_job(struct stream *s, struct stream_job *job)
-{
-	/* release: the job's error and the slot's bytes are there with it; pairs with stream_wait */
-	atomic_store_explicit(&job->done, 1, memory_order_release);
-	atomic_fetch_add_explicit(&s->arrived, 1, memory_order_seq_cst);
-	futex_wake(&s->arrived);
-}
-
 /* Whether every byte of the job has been asked for, or it has failed. */
 static bool job_cut(const struct stream_job *job)
 {
 	return job->error || job->current == job->extents;
+}
+
+/* The first job of a queue that has bytes to ask for, those before it dropped; NULL if none. */
+static struct stream_job *queue_head(struct queue *q)
+{
+	/* seq_cst: behind the store to `asleep`; also the acquire of the release in stream_put */
+	while (q->head != atomic_load_explicit(&q->tail, memory_order_seq_cst)) {
+		struct stream_job *job = q->job[q->head % q->capacity];
+
+		if (!job_cut(job))
+			return job;
+		q->head++;
+	}
+	return NULL;
+}
+
+static void finish_job(struct stream *s, struct stream_job *job)
+{
+	/* the job is the caller's again with `done`: no entry may name it any more */
+	for (unsigned i = 0; i < STREAM_QUEUES; i++)
+		queue_head(&s->queue[i]);
+	/* release: the job's error and the slot's bytes are there with it; pairs with stream_wait */
+	atomic_store_explicit(&job->done, 1, memory_order_release);
+	atomic_fetch_add_explicit(&s->arrived, 1, memory_order_seq_cst);
+	futex_wake(&s->arrived);
 }
 
 static void submit(struct stream *s, uint32_t f)
@@ -117,16 +134,10 @@ static void cut(struct stream *s, struct stream_job *job)
 static struct stream_job *next_job(struct stream *s)
 {
 	for (unsigned i = 0; i < STREAM_QUEUES; i++) {
-		struct queue *q = &s->queue[i];
+		struct stream_job *job = queue_head(&s->queue[i]);
 
-		/* acquire: pairs with the release in stream_put */
-		while (q->head != atomic_load_explicit(&q->tail, memory_order_acquire)) {
-			struct stream_job *job = q->job[q->head % q->capacity];
-
-			if (!job_cut(job))
-				return job;
-			q->head++;
-		}
+		if (job)
+			return job;
 	}
 	return NULL;
 }
