@@ -31,7 +31,7 @@ struct scratch {
 	uint32_t *slot;    /* [experts]: slot of active[i], pinned; SLOT_NONE: not asked for yet */
 	uint8_t *computed; /* [experts]: active[i] lies in f */
 	uint8_t *skip;     /* [rows]: the row has failed */
-	uint64_t *error;   /* [rows], and the next: router's words and ids, copied before they are checked */
+	uint64_t *error;   /* [rows]: router's words, and next its ids: copied, then checked */
 	uint16_t *route;   /* [rows][top_k] */
 	uint32_t f_rows;
 };

@@ -21,7 +21,7 @@ static uint64_t slot_offset(const struct slots *t, uint32_t slot)
 }
 
 /* Takes over what the table says: ready slots keep their expert; a slot that was loading in a predecessor is nobody's until its io_uring is empty. */
-static int adopt(struct slots *t)
+static void adopt(struct slots *t)
 {
 	const struct plan *p = t->s->at.plan;
 
@@ -40,7 +40,6 @@ static int adopt(struct slots *t)
 		t->slot[i].expert = expert;
 		*map_at(t, layer, expert) = i + 1;
 	}
-	return 0;
 }
 
 int slots_open(struct slots *t, const struct server *s, struct err *e)
@@ -59,8 +58,7 @@ int slots_open(struct slots *t, const struct server *s, struct err *e)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the table of %u slots",
 				t->n);
 	policy_open(&t->policy, attach_at(&s->at, OBJ_EXPERTS, s->at.layout.experts_used), t->n);
-	if (adopt(t))
-		return -EINVAL;
+	adopt(t);
 	return stream_open(&t->stream, FD_URING, u->params, u->base, p->piece_bytes, t->n, e);
 }
 
@@ -86,9 +84,14 @@ static bool may_take(void *context, uint32_t slot)
 		return false;
 	if (word >> 60 != SLOT_LOADING)
 		return true;
-	/* a predecessor's read may still land here until init says that its io_uring is empty (machinery 10); acquire: what init saw, we see */
-	return (word >> 40 & 0xfffff) <=
-	       atomic_load_explicit(&t->s->at.node->uring_empty, memory_order_acquire);
+	/*
+	 * A predecessor's read may still land here until init says that its io_uring is empty (machinery 10). The word has the
+	 * generation's low 20 bits: compared in a circle, so that a million deaths do not make a living read look old.
+	 * acquire: what init saw, we see
+	 */
+	return ((atomic_load_explicit(&t->s->at.node->uring_empty, memory_order_acquire) -
+		 (word >> 40)) &
+		0xfffff) < 0x80000;
 }
 
 static void fill_job(struct slots *t, uint32_t slot, uint32_t queue)

@@ -15,7 +15,7 @@ struct mla {
 	struct ring_end attend0[BATCHES]; /* from router */
 	struct ring_end attend[BATCHES];  /* from experts */
 	struct attention_row *row;        /* [largest batch] */
-	uint64_t *error; /* [largest batch]: the sender's error words, copied before they are used */
+	uint64_t *error; /* [largest batch]: the sender's error words, copied, then used */
 	uint32_t *pages; /* [page_list_max]: the pass's page list, the same */
 	void *scratch;
 };
