@@ -5,13 +5,14 @@
 #ifndef IPC_LOG_H
 #define IPC_LOG_H
 
+#include "ipc/graph.h"
+
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
 /* X(KIND, level, format with up to five %llu). Levels: 0 error, 1 warning, 2 notice, 3 detail (only with --verbose). */
 #define LOG_LIST(X)                                                                                \
-	X(STARTED, 3, "started, generation %llu")                                                  \
 	X(DIED, 1,                                                                                 \
 	  "role %llu died: pid %llu, %llu (0 exit, 1 signal) %llu; starting generation %llu")      \
 	X(BAD_MESSAGE, 1, "a message of role %llu, batch %llu, seq %llu was refused (field %llu)") \
@@ -19,10 +20,8 @@
 	  "layer %llu expert %llu part %llu: read at byte %llu failed with error %llu")            \
 	X(BAD_EXPERT, 0,                                                                           \
 	  "layer %llu expert %llu part %llu: a number that is not finite at byte %llu")            \
-	X(ROW_FAILED, 1, "batch %llu row %llu: failed in layer %llu with cause %llu")              \
 	X(REQUEST, 3,                                                                              \
 	  "connection %llu request %llu: prompt %llu tokens, %llu cached, up to %llu new")         \
-	X(REPLY, 3, "connection %llu request %llu: %llu tokens in %llu us")                        \
 	X(NOT_DIRECT, 1,                                                                           \
 	  "file %llu: the file system refuses O_DIRECT; reads go through the page cache")          \
 	X(STAGE, 3, "stage %llu")                                                                  \
@@ -35,43 +34,41 @@ enum log_kind {
 };
 #undef LOG_ENUM
 
-/* X(COUNTER, metric name, help). One array for all roles: each fills its own. Times are nanoseconds of the leader's clock. */
+/* X(COUNTER, the roles that fill it, metric name, help). One array for all roles. Times are nanoseconds of the leader's clock. */
 #define COUNTER_LIST(X)                                                                            \
-	X(STEPS, "steps", "steps committed")                                                       \
-	X(ROWS, "rows", "rows computed")                                                           \
-	X(STEP_NS, "step_ns", "time inside steps")                                                 \
-	X(WAIT_NS, "wait_ns", "time waiting for a message")                                        \
-	X(REQUESTS, "requests", "requests taken")                                                  \
-	X(REJECTED, "rejected", "requests refused with 429")                                       \
-	X(PROMPT_TOKENS, "prompt_tokens", "prompt tokens computed")                                \
-	X(CACHED_TOKENS, "cached_tokens", "prompt tokens taken from kept pages")                   \
-	X(TOKENS, "tokens", "tokens sampled")                                                      \
-	X(PASSES, "passes", "forward passes")                                                      \
-	X(PREEMPTED, "preempted", "sequences set back for want of pages")                          \
-	X(PAGES_FREE, "pages_free", "KV pages that hold nothing needed")                           \
-	X(RUNNING, "running", "sequences running")                                                 \
-	X(QUEUED, "queued", "sequences waiting for a place")                                       \
-	X(HITS, "expert_hits", "experts found in slots")                                           \
-	X(MISSES, "expert_misses", "experts read on demand")                                       \
-	X(HINTED, "expert_hinted", "experts read on a hint")                                       \
-	X(READ_BYTES, "read_bytes", "bytes read from the drive")                                   \
-	X(READS, "reads", "reads completed")                                                       \
-	X(READ_ERRORS, "read_errors", "reads that failed")                                         \
-	X(DRIVE_NS, "drive_wait_ns", "time in which arithmetic waited for the drive")              \
-	X(EXPERT_NS, "expert_ns", "time in routed experts")                                        \
-	X(SHARED_NS, "shared_ns", "time in dense and shared feed-forward blocks")                  \
-	X(GATE_NS, "gate_ns", "time in gates")                                                     \
-	X(HEAD_NS, "head_ns", "time in final norm and head")                                       \
-	X(SAMPLE_NS, "sample_ns", "time in the sampler")                                           \
-	X(ATTENTION_NS, "attention_ns", "time in attention blocks")                                \
-	X(RESTARTS, "restarts", "times this server was started again")                             \
-	X(CONNECTIONS, "connections", "connections open")                                          \
-	X(ACCEPTED, "accepted", "connections ever accepted")                                       \
-	X(HTTP_ERRORS, "http_errors", "replies with a status of 400 or more")                      \
-	X(BYTES_IN, "bytes_in", "bytes from clients")                                              \
-	X(BYTES_OUT, "bytes_out", "bytes to clients")
+	X(STEPS, BY(ROUTER) | BY(MLA) | BY(EXPERTS), "steps", "steps committed")                   \
+	X(ROWS, BY(ROUTER) | BY(MLA) | BY(EXPERTS), "rows", "rows computed")                       \
+	X(STEP_NS, BY(EXPERTS), "step_ns", "time inside steps")                                    \
+	X(REQUESTS, BY(CLIENT) | BY(ROUTER), "requests", "requests taken")                         \
+	X(REJECTED, BY(ROUTER), "rejected", "requests refused with 429")                           \
+	X(PROMPT_TOKENS, BY(ROUTER), "prompt_tokens", "prompt tokens computed")                    \
+	X(CACHED_TOKENS, BY(ROUTER), "cached_tokens", "prompt tokens taken from kept pages")       \
+	X(TOKENS, BY(ROUTER), "tokens", "tokens sampled")                                          \
+	X(PASSES, BY(ROUTER), "passes", "forward passes")                                          \
+	X(PREEMPTED, BY(ROUTER), "preempted", "sequences set back for want of pages")              \
+	X(PAGES_FREE, BY(ROUTER), "pages_free", "KV pages that hold nothing needed")               \
+	X(RUNNING, BY(ROUTER), "running", "sequences running")                                     \
+	X(QUEUED, BY(ROUTER), "queued", "sequences waiting for a place")                           \
+	X(HITS, BY(EXPERTS), "expert_hits", "experts found in slots")                              \
+	X(MISSES, BY(EXPERTS), "expert_misses", "experts read on demand")                          \
+	X(READ_BYTES, BY(EXPERTS), "read_bytes", "bytes read from the drive")                      \
+	X(READS, BY(EXPERTS), "reads", "reads completed")                                          \
+	X(READ_ERRORS, BY(EXPERTS), "read_errors", "experts that could not be read or used")       \
+	X(DRIVE_NS, BY(EXPERTS), "drive_wait_ns", "time in which arithmetic waited for the drive") \
+	X(EXPERT_NS, BY(EXPERTS), "expert_ns", "time in routed experts")                           \
+	X(SHARED_NS, BY(EXPERTS), "shared_ns", "time in dense and shared feed-forward blocks")     \
+	X(GATE_NS, BY(ROUTER), "gate_ns", "time in gates")                                         \
+	X(HEAD_NS, BY(ROUTER), "head_ns", "time in final norm and head")                           \
+	X(SAMPLE_NS, BY(ROUTER), "sample_ns", "time in the sampler")                               \
+	X(ATTENTION_NS, BY(MLA), "attention_ns", "time in attention blocks")                       \
+	X(RESTARTS, BY(INIT), "restarts", "servers started again after a death")                   \
+	X(CONNECTIONS, BY(INIT), "connections", "connections open")                                \
+	X(ACCEPTED, BY(INIT), "accepted", "connections ever accepted")                             \
+	X(HTTP_ERRORS, BY(CLIENT), "http_errors", "replies with a status of 400 or more")          \
+	X(BYTES_IN, BY(INIT), "bytes_in", "bytes from clients")                                    \
+	X(BYTES_OUT, BY(INIT), "bytes_out", "bytes to clients")
 
-#define COUNTER_ENUM(counter, name, help) COUNT_##counter,
+#define COUNTER_ENUM(counter, roles, name, help) COUNT_##counter,
 enum counter {
 	COUNTER_LIST(COUNTER_ENUM) COUNTERS
 };

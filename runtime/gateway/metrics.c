@@ -9,7 +9,7 @@ static bool is_gauge(enum counter c)
 	       c == COUNT_CONNECTIONS;
 }
 
-static void write_counter(const struct gateway *g, enum counter c, const char *name,
+static void write_counter(const struct gateway *g, enum counter c, uint32_t roles, const char *name,
 			  const char *help, struct out *o)
 {
 	const char *total = is_gauge(c) ? "" : "_total";
@@ -19,7 +19,11 @@ static void write_counter(const struct gateway *g, enum counter c, const char *n
 	for (unsigned k = OBJ_LOG_INIT; k <= OBJ_LOG_EXPERTS; k++) {
 		const struct log_object *log =
 			attach_at(&g->at, (enum object)k, sizeof(struct object_header));
-		uint64_t v = atomic_load_explicit(&log->counter[c], memory_order_relaxed);
+		uint64_t v;
+
+		if (!(roles >> graph_objects[k].writer & 1))
+			continue;
+		v = atomic_load_explicit(&log->counter[c], memory_order_relaxed);
 
 		out_format(o, "penstock_%s%s{role=\"%s\"} %llu\n", name, total,
 			   graph_roles[graph_objects[k].writer].program, (unsigned long long)v);
@@ -28,7 +32,7 @@ static void write_counter(const struct gateway *g, enum counter c, const char *n
 
 void metrics_write(const struct gateway *g, struct out *o)
 {
-#define WRITE(counter, name, help) write_counter(g, COUNT_##counter, name, help, o);
+#define WRITE(counter, roles, name, help) write_counter(g, COUNT_##counter, roles, name, help, o);
 	COUNTER_LIST(WRITE)
 #undef WRITE
 	out_text(o, "# HELP penstock_build_info the build and the model\n"
