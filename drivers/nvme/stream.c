@@ -142,14 +142,13 @@ static struct stream_job *next_job(struct stream *s)
 	return NULL;
 }
 
-static void fail(struct stream *s, const struct flight *fl, int error)
+static void fail(const struct flight *fl, int error)
 {
 	if (!fl->job->error) {
 		fl->job->error = error;
 		fl->job->failed_at = fl->off;
 		fl->job->failed_extent = fl->extent;
 	}
-	atomic_fetch_add_explicit(&s->counts.errors, 1, memory_order_relaxed);
 }
 
 /* One completion. A short read is continued, an error tried again; a job whose last read has landed is finished. */
@@ -174,16 +173,16 @@ static void complete(struct stream *s, uint32_t f, int result)
 				submit(s, f);
 				return;
 			}
-			fail(s, fl, -ENODATA);
+			fail(fl, -ENODATA);
 		}
 	} else if (result == 0 && fl->need) {
-		fail(s, fl, -ENODATA); /* the file ends before the expert does */
+		fail(fl, -ENODATA); /* the file ends before the expert does */
 	} else if (result < 0) {
 		if (++fl->tries < STREAM_TRIES) {
 			submit(s, f);
 			return;
 		}
-		fail(s, fl, result);
+		fail(fl, result);
 	}
 	s->free_flight[s->n_free++] = f;
 	job->flying--;

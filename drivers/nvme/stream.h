@@ -53,7 +53,7 @@ struct stream_job {
 struct stream;
 
 struct stream_counts {
-	_Atomic uint64_t bytes, reads, errors;
+	_Atomic uint64_t bytes, reads;
 };
 
 /*
