@@ -35,16 +35,6 @@ void head_norm(const struct model *m, uint32_t layer, const float *h, uint32_t r
 	}
 }
 
-void head_input(const struct model *m, const float *norm_out, uint32_t rows, uint16_t *x,
-		struct worker *w)
-{
-	size_t d = m->config->hidden_size, width = model_width(m->config), begin, end;
-
-	worker_share(w, rows, 1, &begin, &end);
-	for (size_t r = begin; r < end; r++)
-		m->kernels->to_bf16(x + r * width, norm_out + r * width, d, width);
-}
-
 void head_logits(const struct model *m, const uint16_t *x, uint32_t rows, float *logits, size_t ldl,
 		 struct worker *w)
 {

@@ -20,11 +20,6 @@ void embed_rows(const struct model *m, const uint32_t *token, uint32_t rows, flo
 void head_norm(const struct model *m, uint32_t layer, const float *h, uint32_t rows,
 	       float *norm_out, uint16_t *x, struct worker *w);
 
-/* BF16 of kept norm_out rows, padded: where logits are wanted for rows whose x
- * was not kept. */
-void head_input(const struct model *m, const float *norm_out, uint32_t rows, uint16_t *x,
-		struct worker *w);
-
 /* logits[r * ldl + id] for id < vocab_size, ldl >= vocab_size. x:
  * [rows][model_width] from head_norm. */
 void head_logits(const struct model *m, const uint16_t *x, uint32_t rows, float *logits, size_t ldl,
