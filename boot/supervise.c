@@ -2,7 +2,6 @@
 #include "boot/supervise.h"
 
 #include "boot/peek.h"
-
 #include "boot/stage.h"
 #include "runtime/clock.h"
 

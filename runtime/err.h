@@ -1,6 +1,6 @@
 /*
  * The one form of an error: a negative errno, the exit status it asks for, and one text written by whoever
- * knows the cause. Used by every folder; only `main` prints it (err_print in runtime/die.c) and exits.
+ * knows the cause. Used by every folder; only `main` prints it and exits.
  */
 #ifndef RUNTIME_ERR_H
 #define RUNTIME_ERR_H
