@@ -138,13 +138,17 @@ struct router_seq {
 };
 
 /*
- * A KV page as the router sees it (machinery 17). Its name is a hash over its predecessor's name and
- * the ids of its committed positions; it finds, the ids (router_page_ids) decide. A page with a
- * name that no running sequence uses is kept until the space is needed.
+ * A KV page as the router sees it (machinery 17). A page's name is a number given once, when it first
+ * holds committed positions, and a new one when it is cut; full pages with the same ids behind the same
+ * predecessor share one. A page that follows says so by that number. Matching compares the ids themselves (router_page_ids), page by page along the chain, so that
+ * nothing is believed to be equal because a hash is. A page with a name that no running sequence
+ * uses is kept until the space is needed.
  */
+#define PAGE_FIRST UINT64_MAX /* `previous` of a sequence's first page */
+
 struct router_page {
 	uint64_t name;     /* 0: holds nothing that may be reused */
-	uint64_t previous; /* name of the page before it, or the model's number for a first page */
+	uint64_t previous; /* name of the page before it, which is full, or PAGE_FIRST */
 	uint64_t used;     /* admission clock of the last use */
 	uint32_t count;    /* committed positions, 1 .. 256; 0 with name 0 */
 	uint32_t mtp;      /* 1: the MTP rows of these positions are there too */
@@ -182,6 +186,7 @@ struct router_head {
 	struct refusal refused;
 	uint64_t next_pass[BATCHES]; /* from 1; never used again */
 	uint64_t clock;              /* admissions so far */
+	uint64_t names;              /* page names given so far */
 	struct router_batch batch[BATCHES];
 	uint64_t health_hash; /* of the known-answer logits at start; 0: not yet */
 	uint64_t health_ns; /* CLOCK_MONOTONIC of the last token or health pass that came through */

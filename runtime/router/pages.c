@@ -69,17 +69,10 @@ uint32_t pages_take(struct router *r)
 	return best;
 }
 
-/* 64 bits over the predecessor's name and n ids: finds pages, decides nothing. */
-static uint64_t name_of(uint64_t previous, const uint32_t *ids, uint32_t n)
+/* A number that no page has had before: whoever follows the old name finds nothing. */
+static uint64_t new_name(struct router *r)
 {
-	uint64_t h = previous ^ 0x9e3779b97f4a7c15ull;
-
-	for (uint32_t i = 0; i < n; i++) {
-		h = (h ^ ids[i]) * 0xff51afd7ed558ccdull;
-		h ^= h >> 32;
-	}
-	h = (h ^ n) * 0xc4ceb9fe1a85ec53ull;
-	return (h ^ h >> 29) | 1; /* never 0 */
+	return ++router_head(r)->names;
 }
 
 /* Positions that a page's ids share with the sequence's tokens from `position` on. */
@@ -150,7 +143,8 @@ static bool take_part(struct router *r, uint32_t conn, uint32_t page, uint32_t s
 
 		if (shared < p->count) {
 			p->count = shared;
-			p->name = name_of(p->previous, router_page_ids(r, page), shared);
+			p->name =
+				new_name(r); /* what followed the whole page does not follow this */
 		}
 		p->used = router_head(r)->clock;
 		pages_hold(r, page);
@@ -174,7 +168,7 @@ void pages_reuse(struct router *r, uint32_t conn)
 {
 	struct router_seq *q = router_seq_edit(r, conn);
 	uint32_t known = router_known(q), position = 0, shared;
-	uint64_t previous = r->root_name;
+	uint64_t previous = PAGE_FIRST;
 
 	q->computed = 0;
 	if (q->req.flags & REQUEST_NO_REUSE)
@@ -220,6 +214,23 @@ void pages_release(struct router *r, uint32_t conn)
 	q->computed = 0;
 }
 
+/* The name of a page that has just become full: that of a page which holds the same ids behind the same predecessor, so that what follows either is found. */
+static uint64_t full_name(const struct router *r, uint32_t page)
+{
+	const struct router_page *own = router_page(r, page);
+	const uint32_t *ids = router_page_ids(r, page);
+
+	for (uint32_t p = 0; p < pages_reserved(r); p++) {
+		const struct router_page *other = router_page(r, p);
+
+		if (p != page && other->name && other->count == KV_PAGE_ROWS &&
+		    other->previous == own->previous &&
+		    memcmp(router_page_ids(r, p), ids, KV_PAGE_ROWS * sizeof(*ids)) == 0)
+			return other->name;
+	}
+	return own->name;
+}
+
 void pages_name(struct router *r, uint32_t conn, const struct pass_row *row, uint32_t n)
 {
 	const struct router_seq *q = router_seq(r, conn);
@@ -233,14 +244,19 @@ void pages_name(struct router *r, uint32_t conn, const struct pass_row *row, uin
 			 last = first + KV_PAGE_ROWS < to ? first + KV_PAGE_ROWS : to;
 		uint32_t *ids = router_page_ids(r, table[i]);
 		struct router_page *p = router_page_edit(r, table[i]);
+		bool full;
 
 		/* ids of positions that the committed record already names stay as they are */
 		for (uint32_t pos = from > first ? from : first; pos < last; pos++)
 			ids[pos - first] = row[pos - from].token;
+		full = p->count == KV_PAGE_ROWS;
 		if (p->count < last - first)
 			p->count = last - first;
-		p->previous = i ? router_page(r, table[i - 1])->name : r->root_name;
-		p->name = name_of(p->previous, ids, p->count);
+		p->previous = i ? router_page(r, table[i - 1])->name : PAGE_FIRST;
+		if (!p->name)
+			p->name = new_name(r);
+		if (!full && p->count == KV_PAGE_ROWS)
+			p->name = full_name(r, table[i]);
 		p->used = router_head(r)->clock;
 	}
 }

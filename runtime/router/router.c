@@ -142,8 +142,6 @@ struct router *router_open(struct err *e)
 		r->finish[b] = server_ring(&r->s, RING_FINISH, b);
 	}
 	r->announce = server_ring(&r->s, RING_ANNOUNCE, 0);
-	memcpy(&r->root_name, r->s.model.index->model_hash, sizeof(r->root_name));
-	r->root_name |= 1; /* never 0 */
 	record_open(&r->record, attach_at(a, OBJ_ROUTER, a->layout.router_record),
 		    a->layout.router_record_size);
 	for (uint32_t b = 0; b < BATCHES; b++) {

@@ -31,7 +31,6 @@ struct router {
 	uint32_t *refs;                  /* [pages] running sequences that use a page */
 	uint8_t again
 		[CONN_PLACES]; /* the connection's request is to be looked at when its pass has ended */
-	uint64_t root_name; /* what the first page of every sequence follows: the model */
 	/* scratch */
 	void *gate_work, *mtp_work, *sampler_work;
 	uint8_t *skip, *failed; /* [largest batch] */
