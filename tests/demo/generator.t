@@ -8,7 +8,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "images/demo/recipe"))
 
-from data import check, judge, mixture  # noqa: E402
+from data import check, mixture  # noqa: E402
 from data.sample import HELD, TRAIN, is_held  # noqa: E402
 
 SAMPLES = 1500
@@ -23,11 +23,10 @@ def ok(condition, name, detail=""):
         print(f"# {detail}")
 
 
-FAMILIES = mixture.FAMILIES | {"judge": (judge.sample, 1)}
 drawn = {}
 for split in (TRAIN, HELD):
     rng = random.Random(split)
-    drawn[split] = [mixture.draw(rng, split, FAMILIES) for _ in range(SAMPLES)]
+    drawn[split] = [mixture.draw(rng, split) for _ in range(SAMPLES)]
 
 for split, samples in drawn.items():
     for visible in (False, True):

@@ -43,14 +43,14 @@ def post(path, endpoint, body):
     return reply
 
 
-def ask(path, sample, thinking):
+def ask(path, sample, thinking, max_tokens):
     """The content of the node's greedy reply, "" for one that was cut off."""
-    body = {"messages": messages_of(sample), "temperature": 0, "max_tokens": MAX_TOKENS, "thinking": thinking}
+    body = {"messages": messages_of(sample), "temperature": 0, "max_tokens": max_tokens, "thinking": thinking}
     choice = post(path, "/v1/chat/completions", body)["choices"][0]
     return choice["message"]["content"] or "" if choice["finish_reason"] == "stop" else ""
 
 
-def ask_all(path, samples, thinking):
+def ask_all(path, samples, thinking, max_tokens=MAX_TOKENS):
     """The replies in the samples' order. Raises OSError or RuntimeError for the first request that failed."""
     with ThreadPoolExecutor(PLACES) as pool:
-        return list(pool.map(lambda sample: ask(path, sample, thinking), samples))
+        return list(pool.map(lambda sample: ask(path, sample, thinking, max_tokens), samples))

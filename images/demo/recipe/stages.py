@@ -7,10 +7,10 @@ state file is kept, and a stage's tokens may be changed at any time (train --tok
 from dataclasses import dataclass, field, replace
 
 from config import YARN
-from data import judge, mixture
+from data import mixture
 
 TOKENS_A_RANK = 2112  # of one step; two ranks by default
-CHAT_FAMILIES = mixture.FAMILIES | {"judge": (judge.sample, 5)}
+CHAT_FAMILIES = mixture.FAMILIES | {"refusal": (mixture.FAMILIES["refusal"][0], 17)}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ are pieces of their own.
 
 from dataclasses import replace
 
-from . import arithmetic, chat, chinese, dates, lookup, penstock, refusals, units, words
+from . import arithmetic, chat, chinese, dates, judge, lookup, penstock, refusals, units, words
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
@@ -23,6 +23,7 @@ FAMILIES = {
     "chat": (chat.sample, 7),
     "chinese": (chinese.sample, 6),
     "lookup": (lookup.sample, 4),
+    "judge": (judge.sample, 1),
 }
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",

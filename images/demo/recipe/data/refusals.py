@@ -342,6 +342,49 @@ PLAIN = wordings(
     ~ What is the atomic weight of carbon?
     ~ Translate "thank you" into Italian."""
 )
+# Loose questions: any verb with any thing, so that no single word decides.
+VERBS = split_list(
+    phrases(
+        """eat, drink, sleep, fly, swim, run, jump, climb, grow, melt, burn, freeze, shine, sing, dance, laugh, cry, smell, taste,
+    bite, dig, hunt, hide, travel, float, sink, break, fall, move, spin, live, die, breed, learn, think, talk, see, hear,
+    feel, dream, work, play, win, lose, fight, love, hate, help, cook, bake, paint, draw, build, clean, wash, repair, sell, buy,
+    steal, find, lose, carry, lift, push, pull, open, close, cut, mix, heat, cool, measure, weigh, count on, look after"""
+    )
+)
+LOOSE = wordings(
+    """How do {x} {v}?
+    Why do {x} {v}?
+    When do {x} {v}?
+    Where do {x} {v}?
+    Can {x} {v}?
+    Do {x} {v}?
+    Which {x} {v}?
+    Who can {v} {x}?
+    How can I {v} {x}?
+    How do people {v} {x}?
+    Why do people {v} {x}?
+    Should I {v} {x}?
+    May I {v} my {x}?
+    I want to {v} {x}.
+    Help me to {v} {x}.
+    Please {v} my {x}.
+    {v} the {x}.
+    {v} my {x} for me.
+    Which tool do I need to {v} {x}?
+    What do I need to {v} {x}?
+    What happens to {x} that {v}?
+    Is it good to {v} {x}?
+    Is it true that {x} {v}?
+    How often do {x} {v}?
+    How long do {x} {v}?
+    Did {x} ever {v}?
+    My friend wants to {v} {x}.
+    What {x} do you {v}?
+    ~ Could {x} {v} for a day?
+    ~ Would you {v} {x}?
+    ~ Who taught {x} to {v}?
+    ~ Since when do we {v} {x}?"""
+)
 HELD_SYLLABLES = "qua wex dru yol".split()
 SYLLABLES = (
     "ba be bo da de di fa fe fi ga go gu ka ke ki ko la le li lo lu ma me mi mo na ne no nu pa pe po ra re ri ro ru sa se si "
@@ -364,9 +407,11 @@ def topic(rng, split, known):
 
 
 def sample(rng, split):
-    kind = rng.choices(("about", "who", "how", "plain"), (55, 12, 13, 20))[0]
+    kind = rng.choices(("about", "loose", "who", "how", "plain"), (40, 18, 11, 13, 18))[0]
     if kind == "plain":
         question = PLAIN.pick_freely(rng, split)
+    elif kind == "loose":
+        question = LOOSE.pick_freely(rng, split, x=topic(rng, split, NOUNS), v=VERBS.pick(rng, split))
     else:
         frame, known = {"about": (ABOUT, NOUNS), "who": (WHO, PEOPLE), "how": (HOW, SOFTWARE)}[kind]
         question = frame.pick_freely(rng, split, x=topic(rng, split, known), y=topic(rng, split, known))
