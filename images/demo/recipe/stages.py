@@ -57,7 +57,7 @@ STAGES = (
         "sft", 6_000_000, 4e-4, 0.0, 0.05, lengths=(192,) * 7 + (1024,), yarn=YARN, warmup=20,
         mtp_weight=0.1, own_share=0.2, families=CHAT_FAMILIES,
     ),
-    Stage("rl", 1_500_000, 2e-5, 0.5, 0.2, lengths=(512,), yarn=YARN, warmup=10, reinforced=True),
+    Stage("rl", 1_500_000, 1e-4, 0.5, 0.2, lengths=(512,), yarn=YARN, warmup=10, reinforced=True),
 )  # fmt: skip
 ABLATIONS = {"mtp": {"mtp_weight": 0.0}, "balance": {"balanced": False}}
 
