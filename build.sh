@@ -463,8 +463,13 @@ ninja_run() {
 		need_compiler
 		gcc_include=$(gcc -print-file-name=include)
 		build_deps
-		write_ninja >build/build.ninja.new
-		cmp -s build/build.ninja.new build/build.ninja || cp build/build.ninja.new build/build.ninja
+		if [ ! -e build/scanned ] || [ ! -e build/build.ninja ] || [ build/deps/stamp -nt build/scanned ] ||
+			[ -n "$(find build.sh .clang-format .ci "${roots[@]}" -newer build/scanned -print -quit 2>/dev/null)" ]; then
+			touch build/scanning # before the look: what changes meanwhile is newer
+			write_ninja >build/build.ninja.new
+			cmp -s build/build.ninja.new build/build.ninja || cp build/build.ninja.new build/build.ninja
+			mv build/scanning build/scanned
+		fi
 		ninja -f build/build.ninja -j"$jobs" "$@" 9>&-
 	) 9>build/.lock
 }
@@ -562,26 +567,29 @@ command_fuzz() {
 }
 
 command_run() {
-	local model=images/demo pid socket=build/run.sock penstock=build/bin/penstock status=0 tries
+	local model=images/demo pid socket=build/run.sock penstock=build/bin/penstock status=0 limit=()
 	ninja_run
 	if ! compgen -G "$model/*.safetensors" >/dev/null; then
 		model=build/synth-model
-		say "images/demo has no weights yet: this is a small model of random numbers. It speaks gibberish"
-		[ -e $model/config.json ] || $penstock synth tiny $model
+		limit=(--max-tokens 64) # nothing random numbers say comes to an end
+		say "images/demo has no weights yet: this is a small model of random numbers, and it speaks gibberish"
+		[ -e $model/done ] ||
+			{ rm -rf $model && $penstock synth v3-tiny $model && touch $model/done; }
 	fi
 	rm -f $socket
-	$penstock run $model --socket $socket &
+	$penstock run $model --socket $socket --name "${model##*/}" &
 	pid=$!
-	trap 'kill $pid 2>/dev/null; wait $pid 2>/dev/null' EXIT
-	for ((tries = 0; tries < 600; tries++)); do
-		[ ! -S $socket ] || break
+	# shellcheck disable=SC2064 # this function's $pid is gone when the shell exits
+	trap "kill $pid 2>/dev/null; wait $pid 2>/dev/null || true" EXIT
+	until [ -S $socket ]; do
 		kill -0 $pid 2>/dev/null || { wait $pid; return; }
-		sleep 0.1
+		sleep 0.02
 	done
+	# Requests wait for the weights, so nothing here has to.
 	if [ $# -gt 0 ]; then
-		$penstock ask --socket $socket "$*" || status=$?
+		$penstock ask --socket $socket "${limit[@]}" "$*" || status=$?
 	else
-		$penstock chat --socket $socket || status=$?
+		$penstock chat --socket $socket "${limit[@]}" || status=$?
 	fi
 	return $status
 }
