@@ -23,10 +23,10 @@ enum {
 	GATEWAY_OUT =
 		8, /* the largest reply, in bytes per byte of the largest body: its ids as JSON are 7 */
 	SMALL_OUT = GATEWAY_OUT * CONN_RING + 4096, /* the same for a body that fits in a ring */
-	CONN_SCRATCH = 4 * STOP_BYTES, /* held[] and tables of a connection, in this order */
-	AREA_FREED =
-		UINT32_MAX /* gateway.areas: free, but its memory has not been given back yet */
+	CONN_SCRATCH = 4 * STOP_BYTES /* held[] and tables of a connection, in this order */
 };
+
+#define AREA_FREED UINT32_MAX /* gateway.areas: free, but its memory has not been given back yet */
 
 enum phase {
 	PHASE_READ,

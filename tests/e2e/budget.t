@@ -92,7 +92,7 @@ def hold(path, size, count):
     sockets, refused = [], 0
     for _ in range(count):
         s = dial(path)
-        data = head("/tokenize") + b"%x\r\n" % (size + 100) + b"x" * (size - 4096)
+        data = head("/tokenize") + b"%x\r\n" % size + b"x" * (size - 4096)
         s.settimeout(20)
         try:
             s.sendall(data)
