@@ -1,6 +1,7 @@
 /*
- * The one context of init: everything it owns. Static memory, filled at start; the first thread allocates nothing afterwards (machinery 13).
- * Who changes what: main.c and start.c once; supervise.c `server`, `drain`; stage.c `stage` and its times; pump.c the pump.
+ * The one context of init: everything it owns. Static memory, filled at start; the first thread
+ * allocates nothing afterwards (machinery 13). Who changes what: main.c and start.c once;
+ * supervise.c `server`, `drain`; stage.c `stage` and its times; pump.c the pump.
  */
 #ifndef BOOT_INIT_H
 #define BOOT_INIT_H

@@ -77,7 +77,10 @@ static void set_address(struct sockaddr_un *a, const struct listen_socket *s)
 	memcpy(a->sun_path, s->path, strlen(s->path));
 }
 
-/* What stands in our way: nothing or a socket that nobody serves (then it is taken away), else an error. */
+/*
+ * What stands in our way: nothing or a socket that nobody serves (then it is taken away), else an
+ * error.
+ */
 static int clear_path(const struct listen_socket *s, struct err *e)
 {
 	struct sockaddr_un a;

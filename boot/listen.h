@@ -1,5 +1,6 @@
 /*
- * The node's Unix socket: where it is, who may have it, and its end. Called once by init's start and once by its end.
+ * The node's Unix socket: where it is, who may have it, and its end. Called once by init's start
+ * and once by its end.
  */
 #ifndef BOOT_LISTEN_H
 #define BOOT_LISTEN_H
@@ -18,8 +19,9 @@ struct listen_socket {
 };
 
 /*
- * Takes the socket that LISTEN_FDS passes, else binds `path`, else /run/penstock/penstock.sock, or $XDG_RUNTIME_DIR/penstock.sock where
- * that folder cannot be written. Mode 0660. A stale socket is replaced; a live one and anything that is no socket are refused.
+ * Takes the socket that LISTEN_FDS passes, else binds `path`, else /run/penstock/penstock.sock, or
+ * $XDG_RUNTIME_DIR/penstock.sock where that folder cannot be written. Mode 0660. A stale socket is
+ * replaced; a live one and anything that is no socket are refused.
  */
 MUST_CHECK int listen_open(struct listen_socket *s, const char *path, struct err *e);
 

@@ -1,11 +1,15 @@
 /*
- * The loop of init's first thread: waits for signals, deaths, clients and servers, and for nothing else. An idle node waits without a timeout.
+ * The loop of init's first thread: waits for signals, deaths, clients and servers, and for nothing
+ * else. An idle node waits without a timeout.
  *
- * No wake-up of init is lost (the other side is gateway's: commit, fence, exchange(init_idle, 0), write to FD_BELL if it was 1):
- *  1. init exchanges 1 into init_idle, passes a seq_cst fence, and looks at every record once more; only then it waits in epoll.
+ * No wake-up of init is lost (the other side is gateway's: commit, fence, exchange(init_idle, 0),
+ * write to FD_BELL if it was 1):
+ *  1. init exchanges 1 into init_idle, passes a seq_cst fence, and looks at every record once more;
+ *     only then it waits in epoll.
  *  2. If the gateway's exchange comes after ours, it finds 1 and writes: epoll_wait returns.
  *  3. If it comes before, its commit is visible to our second look.
- *  4. A gateway that dies between exchange and write is noticed by its pidfd, and then everything is looked at.
+ *  4. A gateway that dies between exchange and write is noticed by its pidfd, and then everything
+ *     is looked at.
  */
 #include "boot/stage.h"
 #include "boot/supervise.h"

@@ -1,6 +1,6 @@
 /*
- * The program `init`: the one process that owns everything and moves everybody's bytes (boot/README.md). Started by `penstock run` and
- * `penstock score` in their own place, or by hand.
+ * The program `init`: the one process that owns everything and moves everybody's bytes
+ * (boot/README.md). Started by `penstock run` and `penstock score` in their own place, or by hand.
  */
 #include "boot/init.h"
 
@@ -8,7 +8,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* What `penstock score` has left open for its client role; first of all, before a number could be taken by something else. */
+/*
+ * What `penstock score` has left open for its client role; first of all, before a number could be
+ * taken by something else.
+ */
 static void keep_client_fds(struct init *in)
 {
 	for (int i = 0; i < CLIENT_FDS; i++) {

@@ -75,7 +75,10 @@ int objects_make(struct objects *o, const struct layout *l, struct err *e)
 
 int object_map(struct objects *o, enum object k, bool writable, struct err *e)
 {
-	/* a read-only map of the writable descriptor could still be made writable: that would keep F_SEAL_WRITE away */
+	/*
+	 * a read-only map of the writable descriptor could still be made writable: that would keep
+	 * F_SEAL_WRITE away
+	 */
 	void *p = mmap(NULL, o->bytes[k], writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
 		       writable ? o->own[k] : o->read[k], 0);
 

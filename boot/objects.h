@@ -1,5 +1,6 @@
 /*
- * Every shared object of a node (machinery 1): made, sized, sealed and handed out by the tables of ipc/graph.h. Called by init alone.
+ * Every shared object of a node (machinery 1): made, sized, sealed and handed out by the tables of
+ * ipc/graph.h. Called by init alone.
  */
 #ifndef BOOT_OBJECTS_H
 #define BOOT_OBJECTS_H
@@ -16,7 +17,10 @@ struct objects {
 /* No object yet. */
 void objects_init(struct objects *o);
 
-/* Makes object k of `bytes`: SHRINK and GROW sealed (and SEAL, unless later seals await it), mode 0400, header written. Returns 0 or -errno with a text. */
+/*
+ * Makes object k of `bytes`: SHRINK and GROW sealed (and SEAL, unless later seals await it), mode
+ * 0400, header written. Returns 0 or -errno with a text.
+ */
 MUST_CHECK int object_make(struct objects *o, enum object k, uint64_t bytes, struct err *e);
 
 /* Makes all objects that do not exist yet, in the sizes of the layout. */
@@ -32,7 +36,8 @@ MUST_CHECK int object_seal(struct objects *o, enum object k, int seals, struct e
 int object_fd(const struct objects *o, enum role role, enum object k);
 
 /*
- * The survey does not know how large its index will be: this much address space, of which memory is used as far as it is written.
+ * The survey does not know how large its index will be: this much address space, of which memory is
+ * used as far as it is written.
  */
 #define OBJECT_INDEX_BYTES ((uint64_t)1 << 30)
 

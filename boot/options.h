@@ -1,6 +1,7 @@
 /*
- * The command line of a node: one table for `penstock run`, which only checks it, and for `init`, which is started with the same arguments.
- * `penstock score` starts init with `--client score` (boot/README.md).
+ * The command line of a node: one table for `penstock run`, which only checks it, and for `init`,
+ * which is started with the same arguments. `penstock score` starts init with `--client score`
+ * (boot/README.md).
  */
 #ifndef BOOT_OPTIONS_H
 #define BOOT_OPTIONS_H
@@ -29,8 +30,9 @@ struct boot_options {
 };
 
 /*
- * Reads argv (argv[0] is skipped). Returns 0; 1 if help was printed and there is nothing to do; or -errno with STATUS_USAGE, or
- * STATUS_MEMORY for instructions that this CPU lacks. Strings are borrowed from argv.
+ * Reads argv (argv[0] is skipped). Returns 0; 1 if help was printed and there is nothing to do; or
+ * -errno with STATUS_USAGE, or STATUS_MEMORY for instructions that this CPU lacks. Strings are
+ * borrowed from argv.
  */
 MUST_CHECK int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err *e);
 

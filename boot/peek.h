@@ -1,6 +1,6 @@
 /*
- * Reading a server's record without trusting it to stand still: init's first thread must not be held up by a writer that commits for ever
- * (machinery 13). Used by pump.c and stage.c.
+ * Reading a server's record without trusting it to stand still: init's first thread must not be
+ * held up by a writer that commits for ever (machinery 13). Used by pump.c and stage.c.
  */
 #ifndef BOOT_PEEK_H
 #define BOOT_PEEK_H

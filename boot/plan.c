@@ -1,8 +1,10 @@
 /*
- * Who gets how much memory; see plan.h. The order of preference: resident weights, the fewest slots and one sequence's context must fit; then
- * rows for the largest chunk that costs no more than an eighth of the budget; then larger bodies of requests, and more at once, for
- * no more than another eighth and a quarter of what is left; then a quarter of what is left for the pages of more sequences; slots get the rest. What is left when
- * every expert has its slot is for more pages, and then for bodies again.
+ * Who gets how much memory; see plan.h. The order of preference: resident weights, the fewest slots
+ * and one sequence's context must fit; then rows for the largest chunk that costs no more than an
+ * eighth of the budget; then larger bodies of requests, and more at once, for no more than another
+ * eighth and a quarter of what is left; then a quarter of what is left for the pages of more
+ * sequences; slots get the rest. What is left when every expert has its slot is for more pages, and
+ * then for bodies again.
  */
 #include "boot/plan.h"
 
@@ -28,7 +30,10 @@ enum {
 		8 << 20 /* the tokenizer's patterns and matcher, stop strings, small replies */
 };
 
-/* What bodies may take, from the smallest node on: the largest body in MiB, and how many of them the assembly areas hold. */
+/*
+ * What bodies may take, from the smallest node on: the largest body in MiB, and how many of them
+ * the assembly areas hold.
+ */
 static const struct body_level {
 	uint32_t mib, areas;
 } body_levels[] = {{BODY_LEAST >> 20, 2},
@@ -222,7 +227,10 @@ static int add_up_chunk(struct plan *p, struct plan_table *t, const struct plan_
 	return add_up(p, t, in, e);
 }
 
-/* Of the smallest node: the chunk that was asked for, or the largest that costs no more than an eighth of the budget. */
+/*
+ * Of the smallest node: the chunk that was asked for, or the largest that costs no more than an
+ * eighth of the budget.
+ */
 static int choose_chunk(struct plan *p, struct plan_table *t, const struct plan_input *in,
 			struct err *e)
 {

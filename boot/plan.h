@@ -1,6 +1,7 @@
 /*
- * The memory plan of a node (machinery 22): from the model's figures, the options and the budget to struct plan, and to a table of what
- * goes where. Pure functions, called by init between survey and start, by `penstock info`, and by the tests.
+ * The memory plan of a node (machinery 22): from the model's figures, the options and the budget to
+ * struct plan, and to a table of what goes where. Pure functions, called by init between survey and
+ * start, by `penstock info`, and by the tests.
  */
 #ifndef BOOT_PLAN_H
 #define BOOT_PLAN_H
@@ -38,13 +39,15 @@ struct plan_table {
 	uint64_t kv_wanted; /* pages for every place's full context */
 };
 
-/* What a model and the options say; the budget is --memory, 0 where none was given. Borrows both. */
+/*
+ * What a model and the options say; the budget is --memory, 0 where none was given. Borrows both.
+ */
 struct plan_input plan_input_of(const struct index *ix, const struct boot_options *o,
 				uint32_t cpus);
 
 /*
- * The smallest node: one sequence's context, the fewest slots, the smallest chunk, or what the options ask for. in->budget is not looked at. Errors
- * as plan_make's, but never -ENOMEM.
+ * The smallest node: one sequence's context, the fewest slots, the smallest chunk, or what the
+ * options ask for. in->budget is not looked at. Errors as plan_make's, but never -ENOMEM.
  */
 MUST_CHECK int plan_least(struct plan *p, struct plan_table *t, const struct plan_input *in,
 			  struct err *e);
@@ -53,8 +56,9 @@ MUST_CHECK int plan_least(struct plan *p, struct plan_table *t, const struct pla
 uint64_t plan_mib(const struct plan_table *t);
 
 /*
- * Fills plan and table. Returns 0; -ENOMEM with STATUS_MEMORY and the missing figure when the smallest node does not fit; -EINVAL
- * with STATUS_USAGE for an option that the model does not allow; -EOVERFLOW for a model whose sizes do not fit in 62 bits.
+ * Fills plan and table. Returns 0; -ENOMEM with STATUS_MEMORY and the missing figure when the
+ * smallest node does not fit; -EINVAL with STATUS_USAGE for an option that the model does not
+ * allow; -EOVERFLOW for a model whose sizes do not fit in 62 bits.
  */
 MUST_CHECK int plan_make(struct plan *p, struct plan_table *t, const struct plan_input *in,
 			 struct err *e);

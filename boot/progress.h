@@ -1,6 +1,7 @@
 /*
- * What init tells the user on stderr while a node starts: what the model is, where the memory goes, how loading gets on, that it answers. All
- * before the first request; afterwards only scribe writes.
+ * What init tells the user on stderr while a node starts: what the model is, where the memory goes,
+ * how loading gets on, that it answers. All before the first request; afterwards only scribe
+ * writes.
  */
 #ifndef BOOT_PROGRESS_H
 #define BOOT_PROGRESS_H

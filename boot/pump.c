@@ -53,7 +53,10 @@ static void watch(struct pump *p, unsigned i, uint32_t events)
 	epoll_ctl(p->epoll, EPOLL_CTL_MOD, p->conn[i].fd, &ev);
 }
 
-/* The client is gone, or has got everything. A child between fork and exec may still hold the socket: so shut down, do not only close. */
+/*
+ * The client is gone, or has got everything. A child between fork and exec may still hold the
+ * socket: so shut down, do not only close.
+ */
 static void drop(struct pump *p, unsigned i)
 {
 	struct pump_conn *c = &p->conn[i];
@@ -256,8 +259,9 @@ static bool receive(struct pump *p, unsigned i, uint64_t head)
 }
 
 /*
- * The reply is sent. Closing with input unread would make the kernel reset the connection under the reply, so our side is shut and input is
- * dropped until the client closes or has had two seconds. Returns whether the connection may go.
+ * The reply is sent. Closing with input unread would make the kernel reset the connection under the
+ * reply, so our side is shut and input is dropped until the client closes or has had two seconds.
+ * Returns whether the connection may go.
  */
 static bool linger(struct pump *p, unsigned i)
 {
@@ -294,7 +298,10 @@ static void give_back(struct pump *p, unsigned i, uint64_t rx_head)
 	c->given = tail;
 }
 
-/* Everything that one connection needs. Returns 0, or -EBADMSG if the gateway's counts are impossible. */
+/*
+ * Everything that one connection needs. Returns 0, or -EBADMSG if the gateway's counts are
+ * impossible.
+ */
 static int pump_one(struct pump *p, unsigned i)
 {
 	struct pump_conn *c = &p->conn[i];
@@ -340,7 +347,10 @@ void pump_event(struct pump *p, unsigned conn, uint32_t events)
 {
 	if (conn >= CONNS || p->conn[conn].fd < 0)
 		return;
-	/* HUP: both directions are shut, so nobody reads what would still be sent. A half-close is no HUP: it is read as an end */
+	/*
+	 * HUP: both directions are shut, so nobody reads what would still be sent. A half-close is
+	 * no HUP: it is read as an end
+	 */
 	if (events & (EPOLLHUP | EPOLLERR))
 		drop(p, conn);
 	else

@@ -1,10 +1,13 @@
 /*
- * Moves clients' bytes, unread, between their sockets and the byte rings of ipc/conn.h (machinery 14, kernel-facts 2). It survives any death of the
- * gateway without losing or repeating a byte, because init alone counts what the socket took and gave, and the gateway's record alone says
- * what it consumed and produced. Called by init's loop; knows nothing of processes, so that tests drive it with a gateway of their own.
+ * Moves clients' bytes, unread, between their sockets and the byte rings of ipc/conn.h (machinery
+ * 14, kernel-facts 2). It survives any death of the gateway without losing or repeating a byte,
+ * because init alone counts what the socket took and gave, and the gateway's record alone says what
+ * it consumed and produced. Called by init's loop; knows nothing of processes, so that tests drive
+ * it with a gateway of their own.
  *
- * Invariants: 1. init writes only struct conn_in and the in-rings. 2. Nothing read from the gateway is used unchecked, and no look at
- * its record takes unbounded time. 3. tx_head moves after the socket took the bytes, rx_tail after they lie in the ring.
+ * Invariants: 1. init writes only struct conn_in and the in-rings. 2. Nothing read from the gateway
+ * is used unchecked, and no look at its record takes unbounded time. 3. tx_head moves after the
+ * socket took the bytes, rx_tail after they lie in the ring.
  */
 #ifndef BOOT_PUMP_H
 #define BOOT_PUMP_H
@@ -52,15 +55,18 @@ void pump_accept(struct pump *p);
 void pump_event(struct pump *p, unsigned conn, uint32_t events);
 
 /*
- * Looks at every connection whose record has changed, at everything if `all` (after a death), and ends lingering ones; rings the gateway if there is
- * news for it. Returns 1 if anything moved, 0 if not, or -EBADMSG when the gateway's counts are impossible: it has to be killed.
+ * Looks at every connection whose record has changed, at everything if `all` (after a death), and
+ * ends lingering ones; rings the gateway if there is news for it. Returns 1 if anything moved, 0 if
+ * not, or -EBADMSG when the gateway's counts are impossible: it has to be killed.
  */
 MUST_CHECK int pump_scan(struct pump *p, bool all);
 
 /* Whether a client still awaits something: unread requests, unsent replies, or a live request. */
 bool pump_busy(struct pump *p);
 
-/* Whether deadlines run (lingering, a full house): then pump_scan wants to be called every 250 ms. */
+/*
+ * Whether deadlines run (lingering, a full house): then pump_scan wants to be called every 250 ms.
+ */
 bool pump_timed(const struct pump *p);
 
 #endif

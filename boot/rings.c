@@ -53,7 +53,9 @@ static void *maker(void *arg)
 				  -1, &r->error);
 
 	while (!rc) {
-		/* acquire: the taker has copied its ring out; pairs with the release in rings_take */
+		/*
+		 * acquire: the taker has copied its ring out; pairs with the release in rings_take
+		 */
 		while (made - atomic_load_explicit(&r->taken, memory_order_acquire) == RINGS_READY)
 			wait_fd(r->want);
 		rc = make_one(r, made);

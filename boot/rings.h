@@ -1,6 +1,7 @@
 /*
- * Two io_urings ready for experts at any time (machinery 9, 20): a second thread of init maps and pins the slots once, and makes rings that
- * share what was pinned, so that neither the start of a node nor a restart of experts waits for it on the first thread. Called by boot/supervise.c.
+ * Two io_urings ready for experts at any time (machinery 9, 20): a second thread of init maps and
+ * pins the slots once, and makes rings that share what was pinned, so that neither the start of a
+ * node nor a restart of experts waits for it on the first thread. Called by boot/supervise.c.
  */
 #ifndef BOOT_RINGS_H
 #define BOOT_RINGS_H
@@ -35,11 +36,17 @@ struct rings {
 	struct err error;
 };
 
-/* Starts the thread for the slots object at `base` (writable, `plan`'s shape) and the model's files. */
+/*
+ * Starts the thread for the slots object at `base` (writable, `plan`'s shape) and the model's
+ * files.
+ */
 MUST_CHECK int rings_start(struct rings *r, const struct plan *plan, void *base, const int *files,
 			   unsigned n_files, struct err *e);
 
-/* A ring from the stock: 1; 0 if none is ready yet; -errno with the maker's error if none ever will be. Never waits. */
+/*
+ * A ring from the stock: 1; 0 if none is ready yet; -errno with the maker's error if none ever will
+ * be. Never waits.
+ */
 MUST_CHECK int rings_take(struct rings *r, struct io_uring *ring, struct io_uring_params *params,
 			  struct err *e);
 

@@ -1,5 +1,6 @@
 /*
- * fork, descriptors, exec; see spawn.h. Between fork and exec only system calls are made: init has a second thread.
+ * fork, descriptors, exec; see spawn.h. Between fork and exec only system calls are made: init has
+ * a second thread.
  */
 #include "boot/spawn.h"
 
@@ -28,8 +29,8 @@ static _Noreturn void give_up(int stderr_copy, const struct spawn *s, const char
 }
 
 /*
- * Sources may stand where targets belong, so all move above every target first. The program and stderr's copy move up too, and are
- * closed by the exec.
+ * Sources may stand where targets belong, so all move above every target first. The program and
+ * stderr's copy move up too, and are closed by the exec.
  */
 static void place_fds(const struct spawn *s, int *program, int *message)
 {

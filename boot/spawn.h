@@ -1,6 +1,8 @@
 /*
- * Starts one process with exactly its descriptors: the numbers of ipc/graph.h, nothing else open, no environment, a session of its own, no way to
- * gain privileges, and no life beyond init's. Called by boot/supervise.c, on init's first thread only (PDEATHSIG follows the thread that forks).
+ * Starts one process with exactly its descriptors: the numbers of ipc/graph.h, nothing else open,
+ * no environment, a session of its own, no way to gain privileges, and no life beyond init's.
+ * Called by boot/supervise.c, on init's first thread only (PDEATHSIG follows the thread that
+ * forks).
  */
 #ifndef BOOT_SPAWN_H
 #define BOOT_SPAWN_H

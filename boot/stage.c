@@ -87,7 +87,10 @@ static void (*const on_signal[])(struct init *, int) = {
 
 void stage_signal(struct init *in, int signo)
 {
-	/* `score` writes its files whole or not at all, so there is nothing to wait for; and it is not done */
+	/*
+	 * `score` writes its files whole or not at all, so there is nothing to wait for; and it is
+	 * not done
+	 */
 	if (in->options.client)
 		supervise_end(in, signo == SIGINT ? STATUS_CTRL_C : STATUS_FAILED);
 	else
@@ -122,7 +125,10 @@ static void kill_group(struct init *in, uint32_t group)
 	}
 }
 
-/* The computing servers have nothing to finish; the client role and scribe see the stage and may end by themselves. */
+/*
+ * The computing servers have nothing to finish; the client role and scribe see the stage and may
+ * end by themselves.
+ */
 static void stop_tick(struct init *in, uint64_t now)
 {
 	while (in->stopping < STOP_GROUPS) {

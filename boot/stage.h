@@ -1,5 +1,6 @@
 /*
- * Where the node stands: survey, loading, ready, draining, stopping; and what leads from one to the next. Called by the loop and by supervise.c.
+ * Where the node stands: survey, loading, ready, draining, stopping; and what leads from one to the
+ * next. Called by the loop and by supervise.c.
  */
 #ifndef BOOT_STAGE_H
 #define BOOT_STAGE_H

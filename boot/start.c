@@ -1,6 +1,6 @@
 /*
- * What happens once, in order: programs, files, socket, the first objects and the survey; then, when the index is there, plan, objects, io_urings
- * and servers. Called by main.c and by stage.c.
+ * What happens once, in order: programs, files, socket, the first objects and the survey; then,
+ * when the index is there, plan, objects, io_urings and servers. Called by main.c and by stage.c.
  */
 #include "boot/stage.h"
 #include "boot/supervise.h"
@@ -69,7 +69,10 @@ static void raise_limits(void)
 	}
 }
 
-/* What init holds with every connection taken, and what a child needs while it moves its descriptors. */
+/*
+ * What init holds with every connection taken, and what a child needs while it moves its
+ * descriptors.
+ */
 static int check_descriptors(const struct init *in, struct err *e)
 {
 	uint64_t files = in->files.count, own = files + 2 * OBJ_COUNT + CONNS + 64;
@@ -176,7 +179,10 @@ static int fill_node(struct init *in, struct err *e)
 	return 0;
 }
 
-/* The trace is scribe's to write; its name is the user's, so init opens it, once nothing else can be in the way. */
+/*
+ * The trace is scribe's to write; its name is the user's, so init opens it, once nothing else can
+ * be in the way.
+ */
 static int open_trace(struct init *in, struct err *e)
 {
 	const char *path = in->options.trace_routes;
@@ -297,7 +303,10 @@ static int make_rings(struct init *in, struct err *e)
 	return rc ? rc : watch(in, in->rings.ready, TAG_RINGS, e);
 }
 
-/* init and gateway share the last CPU: a token reaches its client in 15 us instead of 50 (kernel-facts 2). */
+/*
+ * init and gateway share the last CPU: a token reaches its client in 15 us instead of 50
+ * (kernel-facts 2).
+ */
 static void share_cpu(struct init *in)
 {
 	in->client_cpu = in->cpus;

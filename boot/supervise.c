@@ -198,7 +198,10 @@ static void end_crashed(struct init *in, enum role role, const siginfo_t *si)
 	supervise_end(in, STATUS_FAILED);
 }
 
-/* A death of its own doing. One that never gets as far as a step will not get there the next time either. */
+/*
+ * A death of its own doing. One that never gets as far as a step will not get there the next time
+ * either.
+ */
 static void restart_or_end(struct init *in, enum role role, const siginfo_t *si)
 {
 	struct server *s = &in->server[role];
@@ -316,15 +319,18 @@ static void drain_tick(struct init *in)
 		empty++;
 	if (empty == atomic_load_explicit(&in->node->uring_empty, memory_order_relaxed))
 		return;
-	/* release: no read of these generations writes any more; pairs with the acquire in experts */
+	/*
+	 * release: no read of these generations writes any more; pairs with the acquire in experts
+	 */
 	atomic_store_explicit(&in->node->uring_empty, empty, memory_order_release);
 	log_write(in->log, 1, LOG_DRAINED, (const uint64_t[5]){empty, 0, 0, 0, 0});
 	bell_ring(&in->bells->bell[ROLE_EXPERTS][0]);
 }
 
 /*
- * Servers that a neighbour has caught with a bad message are started again (machinery 5). What a record says of a sender is
- * no more than a reason to restart it: whoever lies costs a restart, never an answer.
+ * Servers that a neighbour has caught with a bad message are started again (machinery 5). What a
+ * record says of a sender is no more than a reason to restart it: whoever lies costs a restart,
+ * never an answer.
  */
 static void refusal_tick(struct init *in)
 {

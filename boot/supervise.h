@@ -1,6 +1,6 @@
 /*
- * Starts the servers, notices their deaths and starts successors (machinery 9). One table says what each server gets, another what each kind of end leads
- * to. Called by the loop and by stage.c.
+ * Starts the servers, notices their deaths and starts successors (machinery 9). One table says what
+ * each server gets, another what each kind of end leads to. Called by the loop and by stage.c.
  */
 #ifndef BOOT_SUPERVISE_H
 #define BOOT_SUPERVISE_H
@@ -18,11 +18,16 @@ void supervise_tick(struct init *in);
 /* Whether supervise_tick wants to be called soon. */
 bool supervise_timed(const struct init *in);
 
-/* SIGKILL by pidfd. A role that waits for its start goes on waiting, unless the node is stopping. */
+/*
+ * SIGKILL by pidfd. A role that waits for its start goes on waiting, unless the node is stopping.
+ */
 void supervise_kill(struct init *in, enum role role);
 bool supervise_alive(const struct init *in, enum role role);
 
-/* Exchanges and wakes every futex word: after deaths, stages, and once a second while there is work (bell.h 5). */
+/*
+ * Exchanges and wakes every futex word: after deaths, stages, and once a second while there is work
+ * (bell.h 5).
+ */
 void supervise_wake_all(struct init *in);
 
 /* The node ends with this status; the first one counts. */

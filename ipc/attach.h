@@ -1,6 +1,7 @@
 /*
- * How a server comes to its objects: init has left each one that the role may see open at FD_OBJECT + its number (ipc/graph.h), and attach maps it
- * with exactly the access of the table. Called once by every server's main, before the sandbox.
+ * How a server comes to its objects: init has left each one that the role may see open at FD_OBJECT
+ * + its number (ipc/graph.h), and attach maps it with exactly the access of the table. Called once
+ * by every server's main, before the sandbox.
  */
 #ifndef IPC_ATTACH_H
 #define IPC_ATTACH_H

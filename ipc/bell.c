@@ -1,4 +1,7 @@
-/* Futex words; see bell.h for the argument. Words are shared between processes, so never FUTEX_PRIVATE. */
+/*
+ * Futex words; see bell.h for the argument. Words are shared between processes, so never
+ * FUTEX_PRIVATE.
+ */
 #include "ipc/bell.h"
 
 #include <limits.h>
@@ -9,7 +12,10 @@
 
 void bell_ring(struct bell *b)
 {
-	/* seq_cst: orders the caller's commit before the exchange; pairs with the fence in bell_prepare */
+	/*
+	 * seq_cst: orders the caller's commit before the exchange; pairs with the fence in
+	 * bell_prepare
+	 */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_exchange_explicit(&b->word, BELL_AWAKE, memory_order_seq_cst) == BELL_ASLEEP)
 		syscall(SYS_futex, &b->word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);

@@ -1,15 +1,21 @@
 /*
- * Clients between `init` and the client role (machinery 14, 15): the two byte rings of a connection, the connection's record, and the request
- * that stands in it. `init` moves bytes unread; the gateway reads them and commits a request; the router reads the request and
- * appends tokens to the connection's log (ipc/layout.h).
+ * Clients between `init` and the client role (machinery 14, 15): the two byte rings of a
+ * connection, the connection's record, and the request that stands in it. `init` moves bytes
+ * unread; the gateway reads them and commits a request; the router reads the request and appends
+ * tokens to the connection's log (ipc/layout.h).
  *
  * A connection's life, and who commits it:
- *   1. init accepts a client into a connection whose record says CONN_FREE and whose rings are empty: life + 1 in its conns entry (CONN_OPEN follows
- *      from that: the gateway sees a life it has not served).
- *   2. The gateway serves: consumes rx, produces tx, commits rx_head, tx_tail, state CONN_OPEN and life together.
- *   3. Either the gateway commits CONN_CLOSING (init sends what is left of tx, then closes the socket and sets `gone`), or the client goes (init sets `gone`).
- *   4. The gateway, seeing `gone` for this life, drops what it has, sets rx_head = rx_tail and tx_tail = tx_head as it sees them, and commits CONN_FREE.
- *   5. init, seeing CONN_FREE for this life and both rings empty, may give the connection to the next client. Counts are never reset.
+ *   1. init accepts a client into a connection whose record says CONN_FREE and whose rings are
+ *      empty: life + 1 in its conns entry (CONN_OPEN follows from that: the gateway sees a life it
+ *      has not served).
+ *   2. The gateway serves: consumes rx, produces tx, commits rx_head, tx_tail, state CONN_OPEN and
+ *      life together.
+ *   3. Either the gateway commits CONN_CLOSING (init sends what is left of tx, then closes the
+ *      socket and sets `gone`), or the client goes (init sets `gone`).
+ *   4. The gateway, seeing `gone` for this life, drops what it has, sets rx_head = rx_tail and
+ *      tx_tail = tx_head as it sees them, and commits CONN_FREE.
+ *   5. init, seeing CONN_FREE for this life and both rings empty, may give the connection to the
+ *      next client. Counts are never reset.
  */
 #ifndef IPC_CONN_H
 #define IPC_CONN_H
@@ -23,7 +29,10 @@ enum {
 	CONN_HEALTH = CONNS,     /* the place of the gateway's own known-answer request: no rings */
 	CONN_PLACES = CONNS + 1, /* records and token logs */
 	CONN_RING = 64 * 1024,   /* bytes of each byte ring */
-	/* What an idle connection may keep touched of each thing it has; the rest is given back by who writes it. */
+	/*
+	 * What an idle connection may keep touched of each thing it has; the rest is given back by
+	 * who writes it.
+	 */
 	CONN_IDLE_KEPT = 8 * 1024
 };
 
@@ -33,7 +42,10 @@ enum conn_state {
 	CONN_CLOSING
 };
 
-/* What init knows of a connection: one entry in the conns object. init alone writes it; each field is stored with release. */
+/*
+ * What init knows of a connection: one entry in the conns object. init alone writes it; each field
+ * is stored with release.
+ */
 struct conn_in {
 	alignas(64) _Atomic uint64_t
 		life; /* number of clients that have had this connection; 0: none yet */
@@ -57,8 +69,9 @@ enum request_flags {
 };
 
 /*
- * A request: all that the sampler and the schedule need, committed with the connection's record (machinery 15). The prompt's ids lie in the client
- * object at the connection's prompt area and must not change while the request is live.
+ * A request: all that the sampler and the schedule need, committed with the connection's record
+ * (machinery 15). The prompt's ids lie in the client object at the connection's prompt area and
+ * must not change while the request is live.
  */
 struct request {
 	uint64_t number;     /* per connection, from 1, never reset; 0: none yet */
@@ -77,8 +90,8 @@ struct request {
 };
 
 /*
- * The record of a connection, a double record (ipc/record.h) of the client role. init reads its head only, router reads `request` only;
- * what follows is the client role's own.
+ * The record of a connection, a double record (ipc/record.h) of the client role. init reads its
+ * head only, router reads `request` only; what follows is the client role's own.
  */
 struct conn_head {
 	uint64_t life;    /* the client this record speaks of */

@@ -1,7 +1,8 @@
 /*
- * Who owns what and who talks to whom: every process role, every shared object and every message ring of a node, once. `init` makes
- * descriptors from these tables, ipc/attach.c maps by them, the tests check /proc against them and the README's drawing is printed
- * from them. Nothing is shared between two processes that does not stand here.
+ * Who owns what and who talks to whom: every process role, every shared object and every message
+ * ring of a node, once. `init` makes descriptors from these tables, ipc/attach.c maps by them, the
+ * tests check /proc against them and the README's drawing is printed from them. Nothing is shared
+ * between two processes that does not stand here.
  */
 #ifndef IPC_GRAPH_H
 #define IPC_GRAPH_H
@@ -32,8 +33,9 @@ enum role {
 #define BY(role)    (1u << ROLE_##role)
 
 /*
- * X(OBJECT, writer, readers, what it holds). A writer may read its own. `init` keeps a descriptor of each; what else it may do
- * stands in its own line of readers. BELLS alone is written by all (machinery 1).
+ * X(OBJECT, writer, readers, what it holds). A writer may read its own. `init` keeps a descriptor
+ * of each; what else it may do stands in its own line of readers. BELLS alone is written by all
+ * (machinery 1).
  */
 #define OBJECT_LIST(X)                                                                             \
 	X(NODE, INIT,                                                                              \
@@ -71,7 +73,9 @@ enum object {
 };
 #undef OBJECT_ENUM
 
-/* X(RING, producer, consumer, per batch?, what it carries). Entries lie in the producer's object. */
+/*
+ * X(RING, producer, consumer, per batch?, what it carries). Entries lie in the producer's object.
+ */
 #define RING_LIST(X)                                                                               \
 	X(ATTEND0, ROUTER, MLA, 1, "a pass begins: embedding rows await attention")                \
 	X(ROUTE, MLA, ROUTER, 1, "rows await their experts")                                       \
@@ -115,7 +119,8 @@ enum access {
 enum access graph_access(enum role role, enum object object);
 
 /*
- * Descriptors that a server finds open, and no others. 0 and 1 are /dev/null, 2 is stderr for scribe, survey and loader and /dev/null else.
+ * Descriptors that a server finds open, and no others. 0 and 1 are /dev/null, 2 is stderr for
+ * scribe, survey and loader and /dev/null else.
  */
 enum graph_fd {
 	FD_BELL = 3,  /* client role: eventfd that wakes init */

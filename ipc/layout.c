@@ -1,4 +1,7 @@
-/* Offsets and sizes of every object; see layout.h. A cursor that saturates keeps each sum checked in one place. */
+/*
+ * Offsets and sizes of every object; see layout.h. A cursor that saturates keeps each sum checked
+ * in one place.
+ */
 #include "ipc/layout.h"
 
 #include "ipc/record.h"

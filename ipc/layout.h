@@ -1,6 +1,7 @@
 /*
- * What lies where in every shared object. `init` publishes one `struct plan` in the node object; `layout_make` turns it into offsets and sizes, the same in
- * every process. Buffers are named by role and batch. Nobody stores a pointer in shared memory.
+ * What lies where in every shared object. `init` publishes one `struct plan` in the node object;
+ * `layout_make` turns it into offsets and sizes, the same in every process. Buffers are named by
+ * role and batch. Nobody stores a pointer in shared memory.
  */
 #ifndef IPC_LAYOUT_H
 #define IPC_LAYOUT_H
@@ -21,8 +22,9 @@
 #define OBJECT_VERSION 1u
 
 /*
- * Every object begins with this; init writes it when it makes the object (machinery 26). INDEX and RESIDENT have headers of their own behind it.
- * SLOTS alone has none: its pieces are registered with io_uring from its first byte, and nothing but the drive writes it.
+ * Every object begins with this; init writes it when it makes the object (machinery 26). INDEX and
+ * RESIDENT have headers of their own behind it. SLOTS alone has none: its pieces are registered
+ * with io_uring from its first byte, and nothing but the drive writes it.
  */
 struct object_header {
 	uint64_t magic;
@@ -33,7 +35,10 @@ struct object_header {
 };
 _Static_assert(sizeof(struct object_header) == 64, "the header is one cache line");
 
-/* The figures of a running node, from the index and the command line; made by boot/plan.c. Plain numbers. */
+/*
+ * The figures of a running node, from the index and the command line; made by boot/plan.c. Plain
+ * numbers.
+ */
 struct plan {
 	uint32_t layers; /* main and MTP */
 	uint32_t main_layers;
@@ -62,8 +67,9 @@ struct plan {
 	uint64_t index_bytes; /* of the index itself, behind the header */
 	uint64_t resident_bytes;
 	/*
-	 * Bodies of requests. The largest that this node takes (BODY_LEAST to BODY_MAX), and what all assembly areas together may hold of
-	 * bodies and their framing, at least one of the largest.
+	 * Bodies of requests. The largest that this node takes (BODY_LEAST to BODY_MAX), and what
+	 * all assembly areas together may hold of bodies and their framing, at least one of the
+	 * largest.
 	 */
 	uint64_t body_bytes, body_pool;
 	uint64_t memory;         /* the budget */
@@ -90,7 +96,10 @@ enum seq_cause {
 	CAUSE_STOPPING  /* the node is going down */
 };
 
-/* A row's error word: cause << 56 | part << 48 | layer << 32 | expert << 16 | errno; 0: the row is well. Travels with the row (machinery 11). */
+/*
+ * A row's error word: cause << 56 | part << 48 | layer << 32 | expert << 16 | errno; 0: the row is
+ * well. Travels with the row (machinery 11).
+ */
 static inline uint64_t row_error(uint32_t cause, uint32_t layer, uint32_t expert, int code)
 {
 	return (uint64_t)cause << 56 | (uint64_t)(layer & 0xffff) << 32 |
@@ -138,11 +147,12 @@ struct router_seq {
 };
 
 /*
- * A KV page as the router sees it (machinery 17). A page's name is a number given once, when it first
- * holds committed positions, and a new one when it is cut; full pages with the same ids behind the same
- * predecessor share one. A page that follows says so by that number. Matching compares the ids themselves (router_page_ids), page by page along the chain, so that
- * nothing is believed to be equal because a hash is. A page with a name that no running sequence
- * uses is kept until the space is needed.
+ * A KV page as the router sees it (machinery 17). A page's name is a number given once, when it
+ * first holds committed positions, and a new one when it is cut; full pages with the same ids
+ * behind the same predecessor share one. A page that follows says so by that number. Matching
+ * compares the ids themselves (router_page_ids), page by page along the chain, so that nothing is
+ * believed to be equal because a hash is. A page with a name that no running sequence uses is kept
+ * until the space is needed.
  */
 #define PAGE_FIRST UINT64_MAX /* `previous` of a sequence's first page */
 
@@ -155,8 +165,8 @@ struct router_page {
 };
 
 /*
- * What a server has found bad (machinery 5), in its record: init sees `count` move and restarts the sender, router runs the
- * rows of the pass again as a new one.
+ * What a server has found bad (machinery 5), in its record: init sees `count` move and restarts the
+ * sender, router runs the rows of the pass again as a new one.
  */
 struct refusal {
 	uint64_t count; /* messages ever refused */
@@ -193,7 +203,10 @@ struct router_head {
 	uint32_t running, queued;
 };
 
-/* The record of router: head, then CONN_PLACES sequences, then page tables [places + 1][pages_per_seq], then pages. */
+/*
+ * The record of router: head, then CONN_PLACES sequences, then page tables [places +
+ * 1][pages_per_seq], then pages.
+ */
 
 /* One row of a pass. */
 struct pass_row {
@@ -216,7 +229,10 @@ struct pass_copy {
 	uint32_t pad;
 };
 
-/* Written once by router before the pass's first commit, read by all until the pass has ended (machinery 2). */
+/*
+ * Written once by router before the pass's first commit, read by all until the pass has ended
+ * (machinery 2).
+ */
 struct pass_area {
 	uint64_t pass;
 	uint32_t kind; /* enum pass_kind */
@@ -225,7 +241,10 @@ struct pass_area {
 	uint32_t last_layer;
 	uint32_t n_pages;  /* entries of the page list */
 	uint32_t n_copies; /* done by mla in the pass's first step */
-	/* then pass_row[rows of the batch], pass_copy[places + 1], uint32_t page list[page_list_max] */
+			   /*
+	 * then pass_row[rows of the batch], pass_copy[places + 1], uint32_t page
+	 * list[page_list_max]
+	 */
 };
 
 /* ---- mla's and experts' records ---- */
@@ -246,7 +265,10 @@ struct experts_record {
 	uint32_t part_side[BATCHES];
 };
 
-/* A slot's entry, one word: state << 60 | generation (20 bits) << 40 | layer (16) << 24 | expert (16 bits) << 8. Written before a read is submitted. */
+/*
+ * A slot's entry, one word: state << 60 | generation (20 bits) << 40 | layer (16) << 24 | expert
+ * (16 bits) << 8. Written before a read is submitted.
+ */
 enum slot_state {
 	SLOT_FREE,
 	SLOT_LOADING,
@@ -311,9 +333,9 @@ struct node {
 		uring_empty; /* experts' io_urings of generations up to this one are empty (machinery 10) */
 	/*
 	 * The io_uring of experts' generation g, at g % 4, written before that process is started:
-	 * the kernel's struct io_uring_params as io_uring_setup returned it, so that experts can map
-	 * the queues of FD_URING, and the address of byte 0 of the slots object in the buffers that
-	 * init registered: piece i is registered buffer i, READ_FIXED takes base + offset.
+	 * the kernel's struct io_uring_params as io_uring_setup returned it, so that experts can
+	 * map the queues of FD_URING, and the address of byte 0 of the slots object in the buffers
+	 * that init registered: piece i is registered buffer i, READ_FIXED takes base + offset.
 	 */
 	struct node_uring uring[4];
 	uint32_t file_count;
@@ -379,8 +401,9 @@ enum {
 	BODY_LEAST = 1 << 20, /* what the smallest node takes */
 	BODY_FRAME = 64 << 10,
 	/*
-	 * Private memory of the gateway per byte of the largest body, while it is at hand: its JSON (1 for the text and up to 8 for values),
-	 * the tokenizer (8.5 for a piece that nothing splits), ids (4), and replies (up to 8), of which not all live at once.
+	 * Private memory of the gateway per byte of the largest body, while it is at hand: its JSON
+	 * (1 for the text and up to 8 for values), the tokenizer (8.5 for a piece that nothing
+	 * splits), ids (4), and replies (up to 8), of which not all live at once.
 	 */
 	BODY_SCRATCH = 15,
 	CLIENT_BODIES =

@@ -11,7 +11,9 @@ void log_write(struct log_object *log, uint32_t generation, enum log_kind kind,
 	struct timespec ts;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
-	/* a reader that sees number 0 or one that does not belong to its position skips the record */
+	/*
+	 * a reader that sees number 0 or one that does not belong to its position skips the record
+	 */
 	atomic_store_explicit(&r->number, 0, memory_order_relaxed);
 	atomic_thread_fence(memory_order_release);
 	r->time_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;

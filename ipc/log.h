@@ -1,6 +1,7 @@
 /*
- * Counters and log records of a server, in an object that only it writes (machinery 25). A server never formats text: a record holds a kind and
- * five numbers, and scribe prints it by the format of this list. Counters are read by /metrics and the tests.
+ * Counters and log records of a server, in an object that only it writes (machinery 25). A server
+ * never formats text: a record holds a kind and five numbers, and scribe prints it by the format of
+ * this list. Counters are read by /metrics and the tests.
  */
 #ifndef IPC_LOG_H
 #define IPC_LOG_H
@@ -11,7 +12,10 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* X(KIND, level, format with up to five %llu). Levels: 0 error, 1 warning, 2 notice, 3 detail (only with --verbose). */
+/*
+ * X(KIND, level, format with up to five %llu). Levels: 0 error, 1 warning, 2 notice, 3 detail (only
+ * with --verbose).
+ */
 #define LOG_LIST(X)                                                                                \
 	X(DIED, 1,                                                                                 \
 	  "role %llu died: pid %llu, %llu (0 exit, 1 signal) %llu; starting generation %llu")      \
@@ -34,7 +38,10 @@ enum log_kind {
 };
 #undef LOG_ENUM
 
-/* X(COUNTER, the roles that fill it, metric name, help). One array for all roles. Times are nanoseconds of the leader's clock. */
+/*
+ * X(COUNTER, the roles that fill it, metric name, help). One array for all roles. Times are
+ * nanoseconds of the leader's clock.
+ */
 #define COUNTER_LIST(X)                                                                            \
 	X(STEPS, BY(ROUTER) | BY(MLA) | BY(EXPERTS), "steps", "steps committed")                   \
 	X(ROWS, BY(ROUTER) | BY(MLA) | BY(EXPERTS), "rows", "rows computed")                       \

@@ -18,7 +18,9 @@ const char *msg_kind_name(uint32_t kind)
 static int check_layer(const struct msg *m, const struct msg_bounds *b, struct err *e)
 {
 	uint64_t hop = m->seq % (b->layers + 2ull);
-	/* FINISH is hop L + 1 whatever the last layer was: an MTP or health pass leaves layers out */
+	/*
+	 * FINISH is hop L + 1 whatever the last layer was: an MTP or health pass leaves layers out
+	 */
 	uint64_t want = m->kind == MSG_FINISH ? b->layers + 1ull : m->layer + 1ull;
 
 	if (m->layer >= b->layers)

@@ -1,7 +1,8 @@
 /*
- * The protocol of the circle: every message between two servers, 64 bytes each (machinery 2, 3, 6). A reader needs no other file
- * to know what may stand in a ring. A message names a step; what the step works on lies in the pass area of router's object
- * (ipc/layout.h) and in the row buffers of its neighbours, at the places that batch and row range give.
+ * The protocol of the circle: every message between two servers, 64 bytes each (machinery 2, 3, 6).
+ * A reader needs no other file to know what may stand in a ring. A message names a step; what the
+ * step works on lies in the pass area of router's object (ipc/layout.h) and in the row buffers of
+ * its neighbours, at the places that batch and row range give.
  */
 #ifndef IPC_MSG_H
 #define IPC_MSG_H
@@ -69,8 +70,8 @@ static inline uint64_t msg_pass(uint64_t seq, uint32_t layers)
 }
 
 /*
- * Checks a private copy of a message: kind, batch (of the ring it came from), layer, rows, hop against layer, zero bytes.
- * Returns 0, or -EBADMSG with a text that names the field.
+ * Checks a private copy of a message: kind, batch (of the ring it came from), layer, rows, hop
+ * against layer, zero bytes. Returns 0, or -EBADMSG with a text that names the field.
  */
 MUST_CHECK int msg_check(const struct msg *m, enum msg_kind kind, uint32_t batch,
 			 const struct msg_bounds *b, struct err *e);

@@ -51,11 +51,15 @@ void record_commit(struct record *r)
 	const unsigned char *committed = r->draft;
 	unsigned char *other = r->copy[(version + 1) & 1];
 
-	/* release: rows, ring entries and the draft are visible before the word that names them; pairs with record_read */
+	/*
+	 * release: rows, ring entries and the draft are visible before the word that names them;
+	 * pairs with record_read
+	 */
 	atomic_store_explicit(&r->word->version, version, memory_order_release);
 	/*
-	 * A reader that chose `other` before this store may still copy it: the fence orders our stores into it after the new version,
-	 * so that such a reader sees the version moved and tries again.
+	 * A reader that chose `other` before this store may still copy it: the fence orders our
+	 * stores into it after the new version, so that such a reader sees the version moved and
+	 * tries again.
 	 */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (r->whole) {
@@ -76,8 +80,9 @@ const void *record_committed(const struct record *r)
 }
 
 /*
- * Copies what the writer may be overwriting: a torn copy is noticed by the version and made again. Relaxed loads of whole words, so that no compiler may read a
- * word twice; the thread sanitizer is told not to look, since only the version orders these bytes.
+ * Copies what the writer may be overwriting: a torn copy is noticed by the version and made again.
+ * Relaxed loads of whole words, so that no compiler may read a word twice; the thread sanitizer is
+ * told not to look, since only the version orders these bytes.
  */
 __attribute__((no_sanitize("thread"))) static void copy_racing(void *out, const void *from,
 							       size_t len)

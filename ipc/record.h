@@ -1,7 +1,9 @@
 /*
- * The commit word of a server: a double record in shared memory with one writer (machinery 2). The writer edits the copy that nobody
- * reads and release-stores `version`; version & 1 selects the committed copy. Everything that must change together stands in one record.
- * A dead writer's successor finds the committed copy and copies it whole over the other: a half-made copy is never read.
+ * The commit word of a server: a double record in shared memory with one writer (machinery 2). The
+ * writer edits the copy that nobody reads and release-stores `version`; version & 1 selects the
+ * committed copy. Everything that must change together stands in one record. A dead writer's
+ * successor finds the committed copy and copies it whole over the other: a half-made copy is never
+ * read.
  */
 #ifndef IPC_RECORD_H
 #define IPC_RECORD_H
@@ -45,10 +47,16 @@ struct record {
 	} range[RECORD_RANGES];
 };
 
-/* Attaches as the writer; makes both copies equal to the committed one. `base` must be 64-byte aligned. */
+/*
+ * Attaches as the writer; makes both copies equal to the committed one. `base` must be 64-byte
+ * aligned.
+ */
 void record_open(struct record *r, void *base, size_t size);
 
-/* Says that [p, p + len) of the draft has been or will be changed before the next commit. p points into r->draft. */
+/*
+ * Says that [p, p + len) of the draft has been or will be changed before the next commit. p points
+ * into r->draft.
+ */
 void record_touch(struct record *r, const void *p, size_t len);
 
 /* Publishes the draft; afterwards r->draft is the other copy, brought up to date. */
@@ -58,8 +66,9 @@ void record_commit(struct record *r);
 const void *record_committed(const struct record *r);
 
 /*
- * Another process reads [off, off + len) of the committed copy of a record of `size` bytes at `base` into out: one moment's state.
- * Tries again while the writer commits meanwhile. The caller checks what it got: the writer may be hostile.
+ * Another process reads [off, off + len) of the committed copy of a record of `size` bytes at
+ * `base` into out: one moment's state. Tries again while the writer commits meanwhile. The caller
+ * checks what it got: the writer may be hostile.
  */
 void record_read(const void *base, size_t size, size_t off, void *out, size_t len);
 

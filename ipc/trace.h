@@ -1,11 +1,11 @@
 /*
- * The route trace: which experts every row was sent to, in an object that only router writes and scribe
- * copies into a file (`--trace-routes FILE`). A ring of equal records: router never waits for
- * scribe, so a disk that is too slow costs records, which are counted, never tokens.
+ * The route trace: which experts every row was sent to, in an object that only router writes and
+ * scribe copies into a file (`--trace-routes FILE`). A ring of equal records: router never waits
+ * for scribe, so a disk that is too slow costs records, which are counted, never tokens.
  *
  * The file, little-endian: struct trace_file, then records of `record_bytes` each:
- *	struct trace_row, uint16_t expert[moe_layers][top_k] ascending ids, padding to 4 bytes,
- *	float weight[moe_layers][top_k] of the same experts, padding to 8 bytes.
+ * 	struct trace_row, uint16_t expert[moe_layers][top_k] ascending ids, padding to 4 bytes,
+ * 	float weight[moe_layers][top_k] of the same experts, padding to 8 bytes.
  * MoE layers are those of the main model, ascending. Rows of one pass stand together.
  */
 #ifndef IPC_TRACE_H

@@ -1,12 +1,13 @@
 /*
- * The attention block; see attention.h. Rows are worked off in blocks of at most ROW_BLOCK, so that scratch stays bounded however
- * long a prefill chunk is. The phases of a block, a barrier between each two (split by what):
+ * The attention block; see attention.h. Rows are worked off in blocks of at most ROW_BLOCK, so that
+ * scratch stays bounded however long a prefill chunk is. The phases of a block, a barrier between
+ * each two (split by what):
  *
- *	norm_in (rows) -> down_project (outputs) -> cache_rows (rows) -> queries (heads) -> attend (row x heads)
- *	-> values (heads) -> out_project (outputs) -> leave (rows)
+ * 	norm_in (rows) -> down_project (outputs) -> cache_rows (rows) -> queries (heads) -> attend (row x heads)
+ * 	-> values (heads) -> out_project (outputs) -> leave (rows)
  *
- * A block's cached rows are written before it attends, and blocks follow each other in order, so a row finds all earlier
- * positions of its sequence.
+ * A block's cached rows are written before it attends, and blocks follow each other in order, so a
+ * row finds all earlier positions of its sequence.
  */
 #include "model/attention.h"
 
@@ -22,7 +23,10 @@ enum {
 	OUT_GRAIN = 16 /* outputs of a matrix given to a worker: a multiple of the kernels' tiles */
 };
 
-/* Everything a worker needs of one job; made by each worker for itself. All strides are in elements. */
+/*
+ * Everything a worker needs of one job; made by each worker for itself. All strides are in
+ * elements.
+ */
 struct pass {
 	const struct model *m;
 	const struct cpu_kernels *k;
@@ -73,7 +77,10 @@ static void *piece(char *base, size_t *at, size_t elements, size_t element_bytes
 	return base ? base + begin : NULL;
 }
 
-/* Lays the scratch out from `base`; returns the bytes for `workers`. Blocks have at most `rows` rows. */
+/*
+ * Lays the scratch out from `base`; returns the bytes for `workers`. Blocks have at most `rows`
+ * rows.
+ */
 static size_t lay_out(struct pass *p, char *base, unsigned workers, unsigned index, size_t rows)
 {
 	size_t head_f = max_size(p->nope + p->rope, p->v);

@@ -62,7 +62,10 @@ static int check_ranges(const struct model_config *c, struct err *e)
 	return 0;
 }
 
-/* How experts are chosen: only the pairs of method and score that published models have, and groups that can be met. */
+/*
+ * How experts are chosen: only the pairs of method and score that published models have, and groups
+ * that can be met.
+ */
 static int check_gate(const struct model_config *c, struct err *e)
 {
 	bool grouped = c->topk_method != TOPK_GREEDY;

@@ -1,7 +1,8 @@
 /*
- * The shape and the constants of one model: what config.json and generation_config.json say, checked, with the defaults of the
- * model's family filled in (specification 1) and the derived constants computed (specification 4.3, 5; arithmetic 7).
- * Made by model/store/config.c in the loader, stored in the index, read by every server.
+ * The shape and the constants of one model: what config.json and generation_config.json say,
+ * checked, with the defaults of the model's family filled in (specification 1) and the derived
+ * constants computed (specification 4.3, 5; arithmetic 7). Made by model/store/config.c in the
+ * loader, stored in the index, read by every server.
  */
 #ifndef MODEL_CONFIG_H
 #define MODEL_CONFIG_H
@@ -96,7 +97,10 @@ static inline bool config_is_moe(const struct model_config *c, uint32_t layer)
 	       layer % c->moe_layer_freq == 0;
 }
 
-/* Number of main layers below `layer` that have routed experts: the index of `layer` among MoE layers (routes files). */
+/*
+ * Number of main layers below `layer` that have routed experts: the index of `layer` among MoE
+ * layers (routes files).
+ */
 static inline uint32_t config_moe_index(const struct model_config *c, uint32_t layer)
 {
 	uint32_t n = 0;
@@ -106,7 +110,9 @@ static inline uint32_t config_moe_index(const struct model_config *c, uint32_t l
 	return n;
 }
 
-/* Elements of one cached row [latent ; k_pe], rounded up so that every row begins on a cache line. */
+/*
+ * Elements of one cached row [latent ; k_pe], rounded up so that every row begins on a cache line.
+ */
 static inline size_t config_kv_row(const struct model_config *c)
 {
 	return (c->kv_lora_rank + c->qk_rope_head_dim + 31u) & ~(size_t)31;
@@ -123,8 +129,9 @@ static inline size_t config_kv_page_bytes(const struct model_config *c)
 }
 
 /*
- * Checks that every number is inside its limit and that they fit together (specification 1.1, arithmetic 10): afterwards no product of
- * widths overflows and no count exceeds its array. Used on what config.json says and again on an index from another process. Status 3.
+ * Checks that every number is inside its limit and that they fit together (specification 1.1,
+ * arithmetic 10): afterwards no product of widths overflows and no count exceeds its array. Used on
+ * what config.json says and again on an index from another process. Status 3.
  */
 MUST_CHECK int config_check(const struct model_config *c, struct err *e);
 

@@ -96,7 +96,10 @@ void ffn_mlp(const struct model *m, const struct weight mlp[3], const uint16_t *
 	}
 }
 
-/* The columns of this worker, for what is done element by element: one row is split as well as many. */
+/*
+ * The columns of this worker, for what is done element by element: one row is split as well as
+ * many.
+ */
 static size_t columns(const struct model *m, const struct worker *w, size_t *begin)
 {
 	size_t end;

@@ -1,6 +1,7 @@
 /*
- * The gate; see gate.h. Logits are split by experts, the choice by rows. A choice is made by K passes over at most a few hundred
- * numbers: no sorting, ties fall to the lower index by themselves.
+ * The gate; see gate.h. Logits are split by experts, the choice by rows. A choice is made by K
+ * passes over at most a few hundred numbers: no sorting, ties fall to the lower index by
+ * themselves.
  */
 #include "model/gate.h"
 

@@ -43,7 +43,10 @@ static int check_spans(const struct index *ix, struct err *e)
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
 		if (!array_ok(ix, arrays[i].span, arrays[i].size))
 			return bad(e, "an array lies outside the object");
-	/* Without a tokenizer these are empty, and still nobody shall compute an address outside the object. */
+	/*
+	 * Without a tokenizer these are empty, and still nobody shall compute an address outside
+	 * the object.
+	 */
 	if (!span_ok(ix->tokenizer.off, ix->tokenizer.count, ix->bytes) || ix->tokenizer.off % 8 ||
 	    !span_ok(ix->candidates.off, ix->candidates.count, ix->bytes))
 		return bad(e, "the tokenizer lies outside the object");
@@ -57,7 +60,10 @@ static int check_spans(const struct index *ix, struct err *e)
 	return 0;
 }
 
-/* An absent tensor is all zero but for what the table says; a present one has the expected shape and lies inside the resident object. */
+/*
+ * An absent tensor is all zero but for what the table says; a present one has the expected shape
+ * and lies inside the resident object.
+ */
 static bool tensor_ok(const struct index *ix, const struct index_tensor *t,
 		      const struct tensor_spec *spec)
 {

@@ -1,8 +1,9 @@
 /*
- * The index: everything about one model that is not weights, as flat data without pointers. The loader's survey writes it once
- * (model/store/survey.c) into the `index` object, which is then sealed; the gateway, router, mla and experts map it read-only
- * and check it with index_open before they use an offset from it. The resident weights lie in the `resident` object at the
- * offsets named here; routed experts stay on the drive at the extents named here.
+ * The index: everything about one model that is not weights, as flat data without pointers. The
+ * loader's survey writes it once (model/store/survey.c) into the `index` object, which is then
+ * sealed; the gateway, router, mla and experts map it read-only and check it with index_open before
+ * they use an offset from it. The resident weights lie in the `resident` object at the offsets
+ * named here; routed experts stay on the drive at the extents named here.
  */
 #ifndef MODEL_INDEX_H
 #define MODEL_INDEX_H
@@ -23,7 +24,10 @@ enum index_type {
 	INDEX_FP8
 };
 
-/* One resident tensor. Vectors (norms, biases, correction bias) are F32 in the resident object whatever they were stored as. */
+/*
+ * One resident tensor. Vectors (norms, biases, correction bias) are F32 in the resident object
+ * whatever they were stored as.
+ */
 struct index_tensor {
 	uint64_t off;         /* of the data in the resident object; 64-byte aligned */
 	uint64_t scale_off;   /* FP8: of the scales [ceil(n_out/128), ceil(n_in/128)] F32; else 0 */
@@ -56,7 +60,9 @@ enum expert_part {
 	EXPERT_PARTS
 };
 
-/* Where one routed expert lies on the drive: three matrices, anywhere; its FP8 scales are resident. */
+/*
+ * Where one routed expert lies on the drive: three matrices, anywhere; its FP8 scales are resident.
+ */
 struct index_expert {
 	struct {
 		uint64_t off;       /* bytes from the file's start */
@@ -66,7 +72,9 @@ struct index_expert {
 	} part[EXPERT_PARTS];
 };
 
-/* A checkpoint file. Number i is descriptor i of the list that init opened (model/store/files.h). */
+/*
+ * A checkpoint file. Number i is descriptor i of the list that init opened (model/store/files.h).
+ */
 struct index_file {
 	uint64_t bytes;
 	char name[256];
@@ -123,8 +131,9 @@ struct resident_header {
 };
 
 /*
- * Checks that `map` (len bytes, from another process) is an index whose every offset, count and shape is inside its object, and that every
- * tensor lies inside a resident object of index.resident_bytes. Returns 0 or -EBADMSG with a text.
+ * Checks that `map` (len bytes, from another process) is an index whose every offset, count and
+ * shape is inside its object, and that every tensor lies inside a resident object of
+ * index.resident_bytes. Returns 0 or -EBADMSG with a text.
  */
 MUST_CHECK int index_open(const struct index **out, const void *map, uint64_t len, struct err *e);
 
@@ -158,8 +167,8 @@ enum {
 }; /* O_DIRECT: offsets, lengths and memory; satisfies every logical block size in use */
 
 /*
- * A slot holds one expert: three regions of this many bytes, each an extent rounded out to DRIVE_ALIGN;
- * the matrix of part p begins at region p + part.off % DRIVE_ALIGN.
+ * A slot holds one expert: three regions of this many bytes, each an extent rounded out to
+ * DRIVE_ALIGN; the matrix of part p begins at region p + part.off % DRIVE_ALIGN.
  */
 static inline uint64_t index_part_stride(const struct index *ix)
 {

@@ -1,6 +1,7 @@
 /*
- * Attaches the view of a model: compares every tensor of the index with the shape that the config asks for and with the size of the resident
- * object, and turns it into a pointer. The only place where offsets of the index become addresses of resident weights.
+ * Attaches the view of a model: compares every tensor of the index with the shape that the config
+ * asks for and with the size of the resident object, and turns it into a pointer. The only place
+ * where offsets of the index become addresses of resident weights.
  */
 #include "model/model.h"
 

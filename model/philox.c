@@ -1,6 +1,6 @@
 /*
- * Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a counter in, noise out,
- * nothing kept between two draws. Called by sampler.c.
+ * Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC
+ * 2011): a counter in, noise out, nothing kept between two draws. Called by sampler.c.
  */
 #include "model/sampler.h"
 

@@ -1,7 +1,8 @@
 /*
- * The sampler; see sampler.h. Candidates are gathered as (z, id) in ascending order of id; they are sorted only where an option needs it (top_k,
- * top_p), by a radix sort, which is stable: equal z keep ascending ids. The draw itself looks for the largest z + noise and does
- * not depend on any order.
+ * The sampler; see sampler.h. Candidates are gathered as (z, id) in ascending order of id; they are
+ * sorted only where an option needs it (top_k, top_p), by a radix sort, which is stable: equal z
+ * keep ascending ids. The draw itself looks for the largest z + noise and does not depend on any
+ * order.
  */
 #include "model/sampler.h"
 
@@ -162,8 +163,9 @@ static void compete(struct leader *best, const struct candidate *c, uint64_t bit
 }
 
 /*
- * Spares most candidates their two logarithms: z + g >= value means -log(u) <= exp(z - value) = p * lead, and -log(u) is
- * at least 1 - u. The factor is far more than all roundings while z is below 2^30.
+ * Spares most candidates their two logarithms: z + g >= value means -log(u) <= exp(z - value) = p *
+ * lead, and -log(u) is at least 1 - u. The factor is far more than all roundings while z is below
+ * 2^30.
  */
 static bool is_beaten(const struct leader *best, double p, uint64_t bits)
 {
@@ -172,7 +174,10 @@ static bool is_beaten(const struct leader *best, double p, uint64_t bits)
 	return !best->exact && rest > p * best->lead * (1 + 0x1p-10);
 }
 
-/* The largest z + noise among those that min_p keeps (the largest z is one of them); ties to the lower id. */
+/*
+ * The largest z + noise among those that min_p keeps (the largest z is one of them); ties to the
+ * lower id.
+ */
 static uint32_t pick(const struct draw *d, const struct sampler_options *o, uint64_t position)
 {
 	const struct candidate *top = &d->c[d->max];
@@ -220,7 +225,10 @@ int sampler_draw(const struct sampler_options *o, const float *logits, uint32_t 
 	return 0;
 }
 
-/* Puts (id, logit) into the n best so far, best first; ids come ascending, so an equal one goes behind. */
+/*
+ * Puts (id, logit) into the n best so far, best first; ids come ascending, so an equal one goes
+ * behind.
+ */
 static void insert(uint32_t *alt, double *alt_lp, uint32_t n, uint32_t id, double logit)
 {
 	uint32_t at = n;

@@ -1,6 +1,7 @@
 /*
- * The tensors of one layer: name in the checkpoint, shape by the config, place in struct index_layer. One table for the survey, which looks
- * them up, index_open, which checks another process's index against it, and synth, which writes them (specification 2.3).
+ * The tensors of one layer: name in the checkpoint, shape by the config, place in struct
+ * index_layer. One table for the survey, which looks them up, index_open, which checks another
+ * process's index against it, and synth, which writes them (specification 2.3).
  */
 #ifndef MODEL_TENSORS_H
 #define MODEL_TENSORS_H
@@ -51,8 +52,8 @@ struct tensor_spec {
 };
 
 /*
- * Whether layer `layer` (MTP's included) has the tensor, and if so what it looks like; name, member and kind are set in any case. The
- * config must have passed config_check.
+ * Whether layer `layer` (MTP's included) has the tensor, and if so what it looks like; name, member
+ * and kind are set in any case. The config must have passed config_check.
  */
 bool tensor_spec(const struct model_config *c, uint32_t layer, enum layer_tensor which,
 		 struct tensor_spec *out);
@@ -65,8 +66,10 @@ void tensor_expert_shape(const struct model_config *c, unsigned part, uint32_t *
 const char *tensor_part_name(unsigned part);
 
 /*
- * The sentence about a routed expert that cannot be used: file, tensor (matrix `part`, enum expert_part), and what is wrong: `code` is the errno of
- * a read that failed, or 0 for a number that is not finite. The numbers may come from another process: without such an expert it names the layer.
+ * The sentence about a routed expert that cannot be used: file, tensor (matrix `part`, enum
+ * expert_part), and what is wrong: `code` is the errno of a read that failed, or 0 for a number
+ * that is not finite. The numbers may come from another process: without such an expert it names
+ * the layer.
  */
 #define TENSOR_DAMAGE_TEXT 512
 const char *tensor_damage_text(char out[TENSOR_DAMAGE_TEXT], const struct index *ix, uint32_t layer,

@@ -1,6 +1,6 @@
 /*
- * Formats errors; see err.h. Text that came from a checkpoint or a client may hold control characters, so the
- * whole message is escaped here, once, and no caller needs to think of it.
+ * Formats errors; see err.h. Text that came from a checkpoint or a client may hold control
+ * characters, so the whole message is escaped here, once, and no caller needs to think of it.
  */
 #include "runtime/err.h"
 

@@ -1,6 +1,6 @@
 /*
- * The one form of an error: a negative errno, the exit status it asks for, and one text written by whoever
- * knows the cause. Used by every folder; only `main` prints it and exits.
+ * The one form of an error: a negative errno, the exit status it asks for, and one text written by
+ * whoever knows the cause. Used by every folder; only `main` prints it and exits.
  */
 #ifndef RUNTIME_ERR_H
 #define RUNTIME_ERR_H
@@ -38,8 +38,8 @@ int err_exit(struct err *e, enum err_status status, int code, const char *format
 	__attribute__((format(printf, 4, 5)));
 
 /*
- * Writes `name` into out (at least 204 bytes) cut at 200 bytes for use in a message: hostile names come from
- * checkpoints. Returns out.
+ * Writes `name` into out (at least 204 bytes) cut at 200 bytes for use in a message: hostile names
+ * come from checkpoints. Returns out.
  */
 const char *err_name(char out[204], const char *name, unsigned long len);
 

@@ -50,7 +50,10 @@ static void compress(uint32_t state[8], const uint8_t block[64])
 		w[i] = w[i - 16] + s0 + w[i - 7] + s1;
 	}
 	memcpy(v, state, sizeof(v));
-	/* The eight variables move one place each round: here the numbering moves, V(k) being the standard's k-th letter in round i. */
+	/*
+	 * The eight variables move one place each round: here the numbering moves, V(k) being the
+	 * standard's k-th letter in round i.
+	 */
 #define V(k) v[((k)-i) & 7]
 	for (unsigned i = 0; i < 64; i++) {
 		uint32_t s1 = rotate(V(4), 6) ^ rotate(V(4), 11) ^ rotate(V(4), 25);

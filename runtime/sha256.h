@@ -1,6 +1,7 @@
 /*
- * SHA-256 (FIPS 180-4). Names models, recognises chat templates, checks what was written. Used by the loader's survey,
- * model/text and the one-shot commands; not meant to be fast, never on the way to a token.
+ * SHA-256 (FIPS 180-4). Names models, recognises chat templates, checks what was written. Used by
+ * the loader's survey, model/text and the one-shot commands; not meant to be fast, never on the way
+ * to a token.
  */
 #ifndef RUNTIME_SHA256_H
 #define RUNTIME_SHA256_H

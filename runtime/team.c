@@ -14,10 +14,10 @@
  *     the word has moved; or it comes before: then the store is older than the sleeper's
  *     comparison, which sees it.
  *  4. A word only rises, and by one while any worker waits for it: it cannot come back to `old`
- *     during a wait.
- * Nor on sleep words: a worker exchanges ASLEEP into its own, fences, looks at `step` again and only
- * then waits; the leader raises `step`, fences, and exchanges AWAKE into every word that it finds
- * ASLEEP, waking it (ipc/bell.h has the same argument by number). A twin's ring is a hint only.
+ *     during a wait. Nor on sleep words: a worker exchanges ASLEEP into its own, fences, looks at
+ *     `step` again and only then waits; the leader raises `step`, fences, and exchanges AWAKE into
+ *     every word that it finds ASLEEP, waking it (ipc/bell.h has the same argument by number). A
+ *     twin's ring is a hint only.
  */
 #include "runtime/team.h"
 
@@ -169,8 +169,9 @@ static bool step_spin(struct team *t, uint32_t old)
 }
 
 /*
- * Waits for the step after `old`. Behind a piece of work that others of the same step follow, the worker looks first; behind the last, its CPU belongs to its
- * twin: it sleeps at once, and looks when the previous stage's worker on its CPU has woken it.
+ * Waits for the step after `old`. Behind a piece of work that others of the same step follow, the
+ * worker looks first; behind the last, its CPU belongs to its twin: it sleeps at once, and looks
+ * when the previous stage's worker on its CPU has woken it.
  */
 static void step_wait(struct team *t, unsigned i, uint32_t old, bool last)
 {
@@ -204,7 +205,10 @@ static void *worker_main(void *arg)
 		step_wait(t, w->index, step, last);
 		twin = t->twin;
 		t->work(t->context, w);
-		/* relaxed for the value, seq_cst by word_add: the leader sees what this worker wrote */
+		/*
+		 * relaxed for the value, seq_cst by word_add: the leader sees what this worker
+		 * wrote
+		 */
 		word_add(&t->finished);
 		last = twin != NULL;
 		if (last)

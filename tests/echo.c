@@ -25,7 +25,9 @@ static void read_side(struct side *s, const struct layout *l, char *client, char
 	s->tx = client + l->client_tx + (uint64_t)i * CONN_RING;
 }
 
-/* Moves what fits from the in-ring to the out-ring. Returns whether the connection is to be closed. */
+/*
+ * Moves what fits from the in-ring to the out-ring. Returns whether the connection is to be closed.
+ */
 static bool copy(struct conn_head *h, const struct side *s)
 {
 	while (h->rx_head < s->tail && h->tx_tail - s->sent < CONN_RING) {

@@ -1,6 +1,6 @@
 /*
- * Number formats: BF16 (rule 2) and E4M3FN. Called by the scalar kernels, by model/ where single numbers are
- * converted, and by the maker of synthetic checkpoints (f32_to_e4m3).
+ * Number formats: BF16 (rule 2) and E4M3FN. Called by the scalar kernels, by model/ where single
+ * numbers are converted, and by the maker of synthetic checkpoints (f32_to_e4m3).
  */
 #include "drivers/cpu/math.h"
 #include "drivers/cpu/variants.h"
@@ -28,7 +28,10 @@ void to_bf16_scalar(uint16_t *y, const float *x, size_t n, size_t n_padded)
 		y[i] = 0;
 }
 
-/* Four bits of exponent with bias 7, three of mantissa, no infinities; all its subnormals are normal in FP32. */
+/*
+ * Four bits of exponent with bias 7, three of mantissa, no infinities; all its subnormals are
+ * normal in FP32.
+ */
 #define E4M3_ABS(v)                                                                                \
 	(((v)&127) == 127 ? __builtin_nanf("")                                                     \
 	 : ((v)&127) < 8  ? (float)((v)&7) * 0x1p-9f                                               \

@@ -1,12 +1,16 @@
 /*
- * Does VDPBF16PS add as rule 3 does? Called once by cpu_isa_usable before the instruction is trusted: on a processor
- * that adds in another order, or keeps subnormals, the FMA variant takes its place.
+ * Does VDPBF16PS add as rule 3 does? Called once by cpu_isa_usable before the instruction is
+ * trusted: on a processor that adds in another order, or keeps subnormals, the FMA variant takes
+ * its place.
  */
 #include "drivers/cpu/variants.h"
 
 #include <immintrin.h>
 
-/* xorshift32; its words serve as pairs of BF16 numbers and as sums, so all exponents, NaNs and subnormals come up */
+/*
+ * xorshift32; its words serve as pairs of BF16 numbers and as sums, so all exponents, NaNs and
+ * subnormals come up
+ */
 static __m512i next(__m512i s)
 {
 	s = _mm512_xor_si512(s, _mm512_slli_epi32(s, 13));

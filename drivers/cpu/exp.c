@@ -1,6 +1,6 @@
 /*
- * Rule 5: exp, and the two functions made of it. Called elementwise by the kernels below and by model/. At most 0.9
- * ulp; the same operations in every variant, so the same bits.
+ * Rule 5: exp, and the two functions made of it. Called elementwise by the kernels below and by
+ * model/. At most 0.9 ulp; the same operations in every variant, so the same bits.
  */
 #include "drivers/cpu/math.h"
 #include "drivers/cpu/variants.h"
@@ -33,7 +33,10 @@ float exp_f32(float x)
 		return __builtin_inff();
 	if (x != x)
 		return x;
-	/* the addition leaves round(x / ln 2) in z's low mantissa bits, which the shift turns into an exponent */
+	/*
+	 * the addition leaves round(x / ln 2) in z's low mantissa bits, which the shift turns into
+	 * an exponent
+	 */
 	z = fma32(x, 0x1.715476p+0f, 0x1.8p+23f);
 	n = z - 0x1.8p+23f;
 	r = fma32(n, -0x1.62e43p-1f, x);

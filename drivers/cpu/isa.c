@@ -1,6 +1,7 @@
 /*
- * Which instruction sets this processor and kernel give us, and the floating-point mode of a computing thread. By
- * CPUID alone, without the C library's help. Called by every program that computes, once at its start.
+ * Which instruction sets this processor and kernel give us, and the floating-point mode of a
+ * computing thread. By CPUID alone, without the C library's help. Called by every program that
+ * computes, once at its start.
  */
 #include "drivers/cpu/variants.h"
 
@@ -19,7 +20,10 @@ static const char *const names[CPU_ISA_COUNT] = {
 	[CPU_AVX512BF16] = "avx512bf16",
 };
 
-/* The memory clobber keeps the compiler from moving loads, stores and calls across; _mm_setcsr does not. */
+/*
+ * The memory clobber keeps the compiler from moving loads, stores and calls across; _mm_setcsr does
+ * not.
+ */
 static void set_mxcsr(uint32_t value)
 {
 	__asm__ volatile("ldmxcsr %0" : : "m"(value) : "memory");

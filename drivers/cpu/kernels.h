@@ -1,15 +1,18 @@
 /*
- * The table of compute kernels: every sum that reaches a logit on the CPU is made by one of these functions.
- * The scalar files are the definition (shared/arithmetic.md has the rules by number); the SIMD files fill the same
- * table and give the same bits, which tests/unit/t_kernels.c checks over every entry. Called by model/.
+ * The table of compute kernels: every sum that reaches a logit on the CPU is made by one of these
+ * functions. The scalar files are the definition (shared/arithmetic.md has the rules by number);
+ * the SIMD files fill the same table and give the same bits, which tests/unit/t_kernels.c checks
+ * over every entry. Called by model/.
  *
- * Conventions. A BF16 number is a uint16_t, an E4M3 number a uint8_t. "Stored rows" are rows of a weight matrix as
- * the checkpoint has it, [n_out, n_in] row-major and without padding; rows and base pointers may have any alignment, and a kernel
- * never reads outside [w, w + n_out * n_in). `scale` is FP32 [ceil(n_out/128), ceil(n_in/128)], row stride ceil(n_in/128),
- * indexed by the stored row, so a slice of a matrix is given by its stored rows [out0, out1) with the base pointers unmoved.
- * Activations x are BF16 rows whose stride `ldx` is in elements, padded with +0 to a multiple of 128, 64-byte aligned.
- * Outputs are FP32. Every function needs FTZ and DAZ set in the calling thread (cpu_thread_init) and allocates nothing;
- * matmul and dot_rows use up to 72 KiB of stack.
+ * Conventions. A BF16 number is a uint16_t, an E4M3 number a uint8_t. "Stored rows" are rows of a
+ * weight matrix as the checkpoint has it, [n_out, n_in] row-major and without padding; rows and
+ * base pointers may have any alignment, and a kernel never reads outside [w, w + n_out * n_in).
+ * `scale` is FP32 [ceil(n_out/128), ceil(n_in/128)], row stride ceil(n_in/128), indexed by the
+ * stored row, so a slice of a matrix is given by its stored rows [out0, out1) with the base
+ * pointers unmoved. Activations x are BF16 rows whose stride `ldx` is in elements, padded with +0
+ * to a multiple of 128, 64-byte aligned. Outputs are FP32. Every function needs FTZ and DAZ set in
+ * the calling thread (cpu_thread_init) and allocates nothing; matmul and dot_rows use up to 72 KiB
+ * of stack.
  */
 #ifndef DRIVERS_CPU_KERNELS_H
 #define DRIVERS_CPU_KERNELS_H
@@ -41,25 +44,30 @@ struct weight {
 
 struct cpu_kernels {
 	/*
-	 * Rule 3. For r in [0, rows) and o in [out0, out1): y[r * ldy + (o - out0)] = W[o, :] . x[r * ldx ...].
-	 * No bias. Each y depends on its own row of W and of x only, whatever rows, out0 and out1 are.
+	 * Rule 3. For r in [0, rows) and o in [out0, out1): y[r * ldy + (o - out0)] = W[o, :] . x[r
+	 * * ldx ...]. No bias. Each y depends on its own row of W and of x only, whatever rows,
+	 * out0 and out1 are.
 	 */
 	void (*matmul)(float *y, size_t ldy, const struct weight *w, size_t out0, size_t out1,
 		       const uint16_t *x, size_t ldx, size_t rows);
 	/*
-	 * Rule 3 with weight rows at a stride: keys of the latent cache. y[r * ldy + j] = key[j * ldk ...] . x[r * ldx ...]
-	 * for j in [0, keys), both n long; x padded to a multiple of 128, keys not.
+	 * Rule 3 with weight rows at a stride: keys of the latent cache. y[r * ldy + j] = key[j *
+	 * ldk ...] . x[r * ldx ...] for j in [0, keys), both n long; x padded to a multiple of 128,
+	 * keys not.
 	 */
 	void (*dot_rows)(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys,
 			 size_t n, const uint16_t *x, size_t ldx, size_t rows);
 	/*
-	 * Rule 4 over stored rows [in0, in1) of W: y[r * ldy + c] = sum over i of W[in0 + i, c] * x[r * ldx + i], c in [0, n_in).
-	 * Groups end where i is a multiple of 128 and, for FP8, where in0 + i is one.
-	 * x need not be padded.
+	 * Rule 4 over stored rows [in0, in1) of W: y[r * ldy + c] = sum over i of W[in0 + i, c] *
+	 * x[r * ldx + i], c in [0, n_in). Groups end where i is a multiple of 128 and, for FP8,
+	 * where in0 + i is one. x need not be padded.
 	 */
 	void (*matmul_t)(float *y, size_t ldy, const struct weight *w, size_t in0, size_t in1,
 			 const uint16_t *x, size_t ldx, size_t rows);
-	/* Rule 4 over rows at a stride (attention values): y[r * ldy + c] = sum over j < keys of key[j * ldk + c] * x[r * ldx + j], c < n. */
+	/*
+	 * Rule 4 over rows at a stride (attention values): y[r * ldy + c] = sum over j < keys of
+	 * key[j * ldk + c] * x[r * ldx + j], c < n.
+	 */
 	void (*dot_rows_t)(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys,
 			   size_t n, const uint16_t *x, size_t ldx, size_t rows);
 	/* Rule 6. y[i] = (x[i] * r) * w[i], FP32; y may be x. */
@@ -76,9 +84,10 @@ struct cpu_kernels {
 	void (*exp)(float *y, const float *x, size_t n);
 	void (*sigmoid)(float *y, const float *x, size_t n);
 	/*
-	 * Rule 8 inside one segment: s[i] is the score of key i, already times sigma, i < n <= 256; keys below `first` do not exist.
-	 * p[i] = BF16(exp(s[i] - m)), +0 for i < first and for n <= i < 256; *m the maximum, *l the sum of the
-	 * exp values before rounding (rule 6's lanes and tree, lane = i mod 16). If no key exists, *m = -Inf and *l = +0.
+	 * Rule 8 inside one segment: s[i] is the score of key i, already times sigma, i < n <= 256;
+	 * keys below `first` do not exist. p[i] = BF16(exp(s[i] - m)), +0 for i < first and for n
+	 * <= i < 256; *m the maximum, *l the sum of the exp values before rounding (rule 6's lanes
+	 * and tree, lane = i mod 16). If no key exists, *m = -Inf and *l = +0.
 	 */
 	void (*softmax_segment)(uint16_t p[256], const float *s, size_t first, size_t n, float *m,
 				float *l);
@@ -90,16 +99,24 @@ struct cpu_kernels {
 	float (*sum)(const float *x, size_t n);
 	/* y[i] = x[i] * a */
 	void (*scale)(float *y, const float *x, float a, size_t n);
-	/* Index of the largest value, ties to the lower index; NaN anywhere gives SIZE_MAX. n >= 1. */
+	/*
+	 * Index of the largest value, ties to the lower index; NaN anywhere gives SIZE_MAX. n >= 1.
+	 */
 	size_t (*argmax)(const float *x, size_t n);
 	/* Whether all n values are finite. */
 	bool (*all_finite)(const float *x, size_t n);
 	enum cpu_isa isa;
 };
 
-/* The best instruction set of this processor that gives the right bits here (VDPBF16PS is verified, else AVX-512 without it). */
+/*
+ * The best instruction set of this processor that gives the right bits here (VDPBF16PS is verified,
+ * else AVX-512 without it).
+ */
 enum cpu_isa cpu_isa_best(void);
-/* False for CPU_SCALAR too where the processor is below x86-64-v3: the definition is built with FMA instructions. */
+/*
+ * False for CPU_SCALAR too where the processor is below x86-64-v3: the definition is built with FMA
+ * instructions.
+ */
 bool cpu_isa_usable(enum cpu_isa isa);
 const char *cpu_isa_name(enum cpu_isa isa);
 /* "scalar", "avx2", "avx512", "avx512bf16" or "auto"; returns 0 or -EINVAL. */

@@ -1,15 +1,18 @@
 /*
- * log, exp, sine and cosine in binary64, each with an error below 1 ulp, by additions, multiplications, divisions and
- * explicit fma alone: so musl and glibc builds, gcc and clang, draw the same tokens (rules 7 and 12). The series are
- * Taylor's, long enough for the reduced argument. Called by model/ (YaRN's tables, sampler); tests/unit/t_math.c
- * compares them with the C library's long double functions.
+ * log, exp, sine and cosine in binary64, each with an error below 1 ulp, by additions,
+ * multiplications, divisions and explicit fma alone: so musl and glibc builds, gcc and clang, draw
+ * the same tokens (rules 7 and 12). The series are Taylor's, long enough for the reduced argument.
+ * Called by model/ (YaRN's tables, sampler); tests/unit/t_math.c compares them with the C library's
+ * long double functions.
  */
 #include "drivers/cpu/math.h"
 
 #include <emmintrin.h>
 #include <string.h>
 
-/* ln 2 = LN2_HI + LN2_LO; LN2_HI has 20 significant bits, so its product with an exponent is exact */
+/*
+ * ln 2 = LN2_HI + LN2_LO; LN2_HI has 20 significant bits, so its product with an exponent is exact
+ */
 #define LN2_HI 0x1.62e42p-1
 #define LN2_LO 0x1.fdf473de6af28p-22
 
@@ -41,8 +44,9 @@ static double power_of_two(int64_t k)
 }
 
 /*
- * x = 2^k (1 + f) with 1 + f in [sqrt 1/2, sqrt 2); s = f / (2 + f); log(1 + f) = 2 atanh s, written as
- * f - (f^2/2 - s (f^2/2 + R(s^2))) so that the rounding errors sit in small terms. |s| < 0.1716.
+ * x = 2^k (1 + f) with 1 + f in [sqrt 1/2, sqrt 2); s = f / (2 + f); log(1 + f) = 2 atanh s,
+ * written as f - (f^2/2 - s (f^2/2 + R(s^2))) so that the rounding errors sit in small terms. |s| <
+ * 0.1716.
  */
 static double atanh_tail(double z)
 {
@@ -95,7 +99,10 @@ double log_f64(double x)
 	return (double)k * LN2_HI - ((half - low) - f);
 }
 
-/* e^x = 2^k e^r, |r| <= ln 2 / 2; r = hi - lo, and what its rounding lost goes into the small terms. */
+/*
+ * e^x = 2^k e^r, |r| <= ln 2 / 2; r = hi - lo, and what its rounding lost goes into the small
+ * terms.
+ */
 double exp_f64(double x)
 {
 	double n, hi, lo, r, lost, p, one, y;
@@ -136,8 +143,9 @@ double exp_f64(double x)
 }
 
 /*
- * The rest of x modulo pi/2 as r + low, |r| <= pi/4; returns the quadrant. pi/2 = P1 + P2 + P3: x and n P1 are
- * multiples of P1's last bit (or n is 0), so the first fma is exact; n has at most 31 bits.
+ * The rest of x modulo pi/2 as r + low, |r| <= pi/4; returns the quadrant. pi/2 = P1 + P2 + P3: x
+ * and n P1 are multiples of P1's last bit (or n is 0), so the first fma is exact; n has at most 31
+ * bits.
  */
 static unsigned reduce(double x, double *r, double *low)
 {

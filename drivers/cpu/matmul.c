@@ -1,6 +1,6 @@
 /*
- * Rule 3, the definition: dot products of stored rows with BF16 activations. Every linear layer, the gate, the head
- * and the attention scores are sums of this shape and order.
+ * Rule 3, the definition: dot products of stored rows with BF16 activations. Every linear layer,
+ * the gate, the head and the attention scores are sums of this shape and order.
  */
 #include "drivers/cpu/variants.h"
 
@@ -17,7 +17,10 @@ static void widen_fp8(float v[128], const uint8_t *w, size_t n)
 		v[k] = k < n ? e4m3_values[w[k]] : 0.0f;
 }
 
-/* Four lanes; lane l takes the pairs l, l + 4, l + 8, ... of the block, in each the odd element first. */
+/*
+ * Four lanes; lane l takes the pairs l, l + 4, l + 8, ... of the block, in each the odd element
+ * first.
+ */
 static void block_dot(float a[4], const float v[128], const uint16_t x[128])
 {
 	for (size_t l = 0; l < 4; l++)

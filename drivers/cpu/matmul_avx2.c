@@ -1,5 +1,6 @@
 /*
- * Rules 3 and 4 for AVX2 and FMA: pairs are widened to FP32 and take two FMAs. Called through the table.
+ * Rules 3 and 4 for AVX2 and FMA: pairs are widened to FP32 and take two FMAs. Called through the
+ * table.
  */
 #include "drivers/cpu/e4m3_nibbles.h"
 

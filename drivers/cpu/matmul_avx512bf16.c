@@ -1,6 +1,7 @@
 /*
- * Rules 3 and 4 for AVX-512 with VDPBF16PS, which is the rule's pair of FMAs in one instruction, and VBMI, which looks
- * up 128 entries at once: an E4M3 code becomes a BF16 number by two table lookups. Called through the table.
+ * Rules 3 and 4 for AVX-512 with VDPBF16PS, which is the rule's pair of FMAs in one instruction,
+ * and VBMI, which looks up 128 entries at once: an E4M3 code becomes a BF16 number by two table
+ * lookups. Called through the table.
  */
 #include <immintrin.h>
 #include <stddef.h>

@@ -1,24 +1,26 @@
 /*
- * Rules 3 and 4 in SIMD registers, written once for AVX2, AVX-512 and AVX-512 with the BF16 dot product; matmul.c and
- * matmul_t.c are the definition. Included by matmul_<isa>.c, each of which first defines
+ * Rules 3 and 4 in SIMD registers, written once for AVX2, AVX-512 and AVX-512 with the BF16 dot
+ * product; matmul.c and matmul_t.c are the definition. Included by matmul_<isa>.c, each of which
+ * first defines
  *
- *	VR                  stored rows per register: a register of sums holds VR rows x 4 lanes
- *	GEMV                registers of rows that the kernel for few activation rows works on together
- *	PANEL, TOKENS       registers of rows and activation rows that the panel kernel works on together
- *	TOKENS_T            activation rows that the transposed kernel works on together
- *	vbytes, vsum        16 * VR bytes; 4 * VR sums
- *	vw, vx              4 * VR pairs of weights; 4 * VR pairs of activations
- *	load_bytes(p), load_part(p, n)                   16 * VR bytes; the first n of them, then zeros
- *	transpose(v)        VR registers of one row each to VR registers of one 16-byte block of each row
- *	decode(v, &a, &b)   E4M3 to BF16: the low and the high 8 bytes of each 16-byte block
- *	pair_low(a, b), pair_high(a, b)                  16-bit interleave of the low, the high half of each 16-byte block
- *	weights(v)          BF16 pairs, made ready
- *	block_x(p), pair_x(u)                            8 activations for every row; one pair for every lane
- *	dot(a, w, x)        two fma per lane, the odd element first
- *	sum_zero, sum_add, sum_fold(a, s, t) = fma(a, s, t), sum_rows(y, t), sum_store(y, t)
+ * 	VR                  stored rows per register: a register of sums holds VR rows x 4 lanes
+ * 	GEMV                registers of rows that the kernel for few activation rows works on together
+ * 	PANEL, TOKENS       registers of rows and activation rows that the panel kernel works on together
+ * 	TOKENS_T            activation rows that the transposed kernel works on together
+ * 	vbytes, vsum        16 * VR bytes; 4 * VR sums
+ * 	vw, vx              4 * VR pairs of weights; 4 * VR pairs of activations
+ * 	load_bytes(p), load_part(p, n)                   16 * VR bytes; the first n of them, then zeros
+ * 	transpose(v)        VR registers of one row each to VR registers of one 16-byte block of each row
+ * 	decode(v, &a, &b)   E4M3 to BF16: the low and the high 8 bytes of each 16-byte block
+ * 	pair_low(a, b), pair_high(a, b)                  16-bit interleave of the low, the high half of each 16-byte block
+ * 	weights(v)          BF16 pairs, made ready
+ * 	block_x(p), pair_x(u)                            8 activations for every row; one pair for every lane
+ * 	dot(a, w, x)        two fma per lane, the odd element first
+ * 	sum_zero, sum_add, sum_fold(a, s, t) = fma(a, s, t), sum_rows(y, t), sum_store(y, t)
  *
- * Nothing here decides an order of additions that matmul.c does not have; what is chosen here is how many independent
- * sums are in flight, so that latency is hidden and a weight is decoded once for several activation rows.
+ * Nothing here decides an order of additions that matmul.c does not have; what is chosen here is
+ * how many independent sums are in flight, so that latency is hidden and a weight is decoded once
+ * for several activation rows.
  */
 #include "drivers/cpu/variants.h"
 
@@ -38,7 +40,10 @@
 
 _Static_assert(GEMV <= PANEL, "put_rows has room for PANEL registers");
 
-/* Rows of one table of scales: [first, first + count) of a matrix, all with the same scale per block of columns. */
+/*
+ * Rows of one table of scales: [first, first + count) of a matrix, all with the same scale per
+ * block of columns.
+ */
 struct span {
 	const uint8_t *first;
 	size_t stride, count; /* bytes; rows */
@@ -104,7 +109,10 @@ INLINE void tile_group(vsum a[GEMV][FEW], const uint8_t *const row[GEMV * VR], s
 	}
 }
 
-/* GEMV * VR rows by nt activation rows, straight from the stored bytes: for decoding, where reading is the limit. */
+/*
+ * GEMV * VR rows by nt activation rows, straight from the stored bytes: for decoding, where reading
+ * is the limit.
+ */
 INLINE void tile(const struct span *s, const uint8_t *const row[GEMV * VR], size_t r0, int nt,
 		 int fp8, vsum t[GEMV][FEW])
 {
@@ -128,8 +136,9 @@ INLINE void tile(const struct span *s, const uint8_t *const row[GEMV * VR], size
 			a[v][i] = sum_zero();
 		for (; c + group <= end; c += group) {
 			/*
-			 * The next rows, in the order of their addresses: the hardware does not see that far,
-			 * and one stream is faster than one per row (0.92 instead of 0.85 of a read loop).
+			 * The next rows, in the order of their addresses: the hardware does not see
+			 * that far, and one stream is faster than one per row (0.92 instead of 0.85
+			 * of a read loop).
 			 */
 			UNROLL
 			for (int i = 0; i < GEMV * VR * RAW / 64; i++)
@@ -192,7 +201,10 @@ INLINE void few_tokens(const struct span *s, size_t r0, int nt, int fp8)
 	}
 }
 
-/* Blocks [k, k + 128 * blocks) of PANEL * VR rows, decoded; what lies beyond the columns becomes +0. */
+/*
+ * Blocks [k, k + 128 * blocks) of PANEL * VR rows, decoded; what lies beyond the columns becomes
+ * +0.
+ */
 INLINE void decode_panel(vw panel[CHUNK][16][PANEL], const struct span *s,
 			 const uint8_t *const row[PANEL * VR], size_t k, size_t blocks, int fp8)
 {
@@ -264,7 +276,10 @@ INLINE void panel_tokens(vsum (*t)[PANEL], const struct span *s, vw panel[CHUNK]
 			    fp8 ? s->scale[k / 128 + b] : 1.0f, nt, fp8);
 }
 
-/* Activation rows [r0, r1) by a decoded chunk, in parts of at most TOKENS rows whose sizes differ by one at most. */
+/*
+ * Activation rows [r0, r1) by a decoded chunk, in parts of at most TOKENS rows whose sizes differ
+ * by one at most.
+ */
 INLINE void panel_rows(vsum (*t)[PANEL], const struct span *s, vw panel[CHUNK][16][PANEL],
 		       size_t r0, size_t r1, size_t k, size_t blocks, int fp8)
 {

@@ -1,6 +1,6 @@
 /*
- * Rule 4, the definition: products with the transpose of stored rows, each output a lane of its own. The absorbed
- * query and the attention values are sums of this shape and order.
+ * Rule 4, the definition: products with the transpose of stored rows, each output a lane of its
+ * own. The absorbed query and the attention values are sums of this shape and order.
  */
 #include "drivers/cpu/variants.h"
 

@@ -1,6 +1,7 @@
 /*
- * Rule 4 in SIMD registers; the second half of matmul_simd.h, which says what the including file defines. A unit is
- * the columns that one register of E4M3 holds, 16 * VR of them: four registers of sums per activation row.
+ * Rule 4 in SIMD registers; the second half of matmul_simd.h, which says what the including file
+ * defines. A unit is the columns that one register of E4M3 holds, 16 * VR of them: four registers
+ * of sums per activation row.
  */
 #define UNIT (16 * VR)
 
@@ -111,7 +112,10 @@ INLINE void put_unit(float *y, const vsum t[4], size_t columns, int fp8)
 	memcpy(y, out, columns * sizeof(float));
 }
 
-/* Columns [c, c + UNIT) (the first `part` of them if part is not 0) for activation rows [r, r + nt). */
+/*
+ * Columns [c, c + UNIT) (the first `part` of them if part is not 0) for activation rows [r, r +
+ * nt).
+ */
 INLINE void unit_product(const struct contraction *s, size_t c, size_t part, size_t r, int nt,
 			 int fp8)
 {

@@ -1,6 +1,6 @@
 /*
- * Rule 6, the definition: sums over a vector in 16 lanes and a tree, RMSNorm, and the softmax of one segment of keys
- * (rule 8); and the two questions that a vector of logits is asked.
+ * Rule 6, the definition: sums over a vector in 16 lanes and a tree, RMSNorm, and the softmax of
+ * one segment of keys (rule 8); and the two questions that a vector of logits is asked.
  */
 #include "drivers/cpu/math.h"
 #include "drivers/cpu/variants.h"

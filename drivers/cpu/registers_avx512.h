@@ -1,5 +1,6 @@
 /*
- * What matmul_avx512.c and matmul_avx512bf16.c have in common of the operations that matmul_simd.h asks for.
+ * What matmul_avx512.c and matmul_avx512bf16.c have in common of the operations that matmul_simd.h
+ * asks for.
  */
 static inline vbytes load_bytes(const void *p)
 {

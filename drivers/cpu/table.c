@@ -1,6 +1,6 @@
 /*
- * Fills the table of kernels: the scalar definition first, then what the instruction set makes faster. The one place
- * where variants are chosen.
+ * Fills the table of kernels: the scalar definition first, then what the instruction set makes
+ * faster. The one place where variants are chosen.
  */
 #include "drivers/cpu/variants.h"
 

@@ -1,6 +1,7 @@
 /*
- * What the files of this folder share and nobody else sees: the scalar functions, which are the definition, and the
- * functions by which each instruction set replaces entries of the table. Included by drivers/cpu only.
+ * What the files of this folder share and nobody else sees: the scalar functions, which are the
+ * definition, and the functions by which each instruction set replaces entries of the table.
+ * Included by drivers/cpu only.
  */
 #ifndef DRIVERS_CPU_VARIANTS_H
 #define DRIVERS_CPU_VARIANTS_H
@@ -11,8 +12,8 @@
 #include <xmmintrin.h>
 
 /*
- * One rounding. These files are built with FMA instructions: without them the compiler would call the C library,
- * which gives the same bits some fifty times slower.
+ * One rounding. These files are built with FMA instructions: without them the compiler would call
+ * the C library, which gives the same bits some fifty times slower.
  */
 static inline float fma32(float a, float b, float c)
 {
@@ -72,8 +73,9 @@ void matmul_table_avx512(struct cpu_kernels *k);
 void matmul_table_avx512bf16(struct cpu_kernels *k);
 
 /*
- * Whether VDPBF16PS equals two FMAs, the odd element first, on a fixed set of triples: the architecture leaves
- * room for processors that add in another way. Needs FTZ and DAZ set and AVX512-BF16 present.
+ * Whether VDPBF16PS equals two FMAs, the odd element first, on a fixed set of triples: the
+ * architecture leaves room for processors that add in another way. Needs FTZ and DAZ set and
+ * AVX512-BF16 present.
  */
 bool bf16_dot_agrees(void);
 

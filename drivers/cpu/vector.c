@@ -1,6 +1,6 @@
 /*
- * The elementwise kernels, the definition: residual sums, the weighted sum of experts (rule 11), the joining of
- * attention segments (rule 8) and the rotation of rule 7.
+ * The elementwise kernels, the definition: residual sums, the weighted sum of experts (rule 11),
+ * the joining of attention segments (rule 8) and the rotation of rule 7.
  */
 #include "drivers/cpu/variants.h"
 

@@ -1,8 +1,9 @@
 /*
- * The vector kernels (reduce.c, vector.c, exp.c, convert.c are their definition) over 16 lanes of FP32, written once for
- * AVX2 and AVX-512. Included by vector_avx2.c and vector_avx512.c, each of which first defines the type v16 and
- * v_load, v_load_part (the first n < 16 elements, then +0), v_store, v_store_part, v_set, v_add, v_sub, v_mul, v_div,
- * v_fma, v_max (a > b ? a : b), v_equal and v_unordered (one bit per lane), v_exp, v_to_bf16, v_rotate.
+ * The vector kernels (reduce.c, vector.c, exp.c, convert.c are their definition) over 16 lanes of
+ * FP32, written once for AVX2 and AVX-512. Included by vector_avx2.c and vector_avx512.c, each of
+ * which first defines the type v16 and v_load, v_load_part (the first n < 16 elements, then +0),
+ * v_store, v_store_part, v_set, v_add, v_sub, v_mul, v_div, v_fma, v_max (a > b ? a : b), v_equal
+ * and v_unordered (one bit per lane), v_exp, v_to_bf16, v_rotate.
  */
 #include "drivers/cpu/variants.h"
 
@@ -217,7 +218,10 @@ static void scale_simd(float *y, const float *x, float a, size_t n)
 		v_store_part(y + i, v_mul(v_load_part(x + i, n - i), f), n - i);
 }
 
-/* First the largest value, then the first place that holds it: comparisons see zeros of either sign as equal. */
+/*
+ * First the largest value, then the first place that holds it: comparisons see zeros of either sign
+ * as equal.
+ */
 static size_t argmax_simd(const float *x, size_t n)
 {
 	size_t whole = n & ~(size_t)15;

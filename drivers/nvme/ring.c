@@ -28,7 +28,10 @@ static int register_pieces(struct io_uring *ring, const struct iovec *piece, uns
 	return 0;
 }
 
-/* READ_FIXED with a registered file, and no other request; no flag but the two of that. No register call is allowed any more. */
+/*
+ * READ_FIXED with a registered file, and no other request; no flag but the two of that. No register
+ * call is allowed any more.
+ */
 static int restrict_ring(struct io_uring *ring, struct err *e)
 {
 	struct io_uring_restriction r[3] = {
@@ -75,7 +78,10 @@ int nvme_ring_create(struct io_uring *ring, struct io_uring_params *params, cons
 
 bool nvme_ring_empty(const struct io_uring *ring)
 {
-	/* acquire: what the drive wrote is there before the completion that we count; pairs with the kernel's release */
+	/*
+	 * acquire: what the drive wrote is there before the completion that we count; pairs with
+	 * the kernel's release
+	 */
 	unsigned done =
 		atomic_load_explicit((_Atomic unsigned *)ring->cq.ktail, memory_order_acquire);
 

@@ -1,9 +1,12 @@
 /*
- * The streaming thread; see stream.h. Two lists of jobs by urgency, filled by the server's leader through single-producer queues; reads are cut from the head job
- * until STREAM_DEPTH are in flight. The thread sleeps in io_uring_enter while reads are in flight, else on a futex word.
+ * The streaming thread; see stream.h. Two lists of jobs by urgency, filled by the server's leader
+ * through single-producer queues; reads are cut from the head job until STREAM_DEPTH are in flight.
+ * The thread sleeps in io_uring_enter while reads are in flight, else on a futex word.
  *
- * No lost wake-up: the leader publishes the job by `tail` and wakes if `asleep` was set; the thread sets `asleep`, looks at the queues
- * again, and only then waits; all four are seq_cst. While reads are in flight it does not look at that word: the next completion, a few hundred microseconds away, makes it look.
+ * No lost wake-up: the leader publishes the job by `tail` and wakes if `asleep` was set; the thread
+ * sets `asleep`, looks at the queues again, and only then waits; all four are seq_cst. While reads
+ * are in flight it does not look at that word: the next completion, a few hundred microseconds
+ * away, makes it look.
  */
 #include "drivers/nvme/stream.h"
 
@@ -87,7 +90,9 @@ static void finish_job(struct stream *s, struct stream_job *job)
 	/* the job is the caller's again with `done`: no entry may name it any more */
 	for (unsigned i = 0; i < STREAM_QUEUES; i++)
 		queue_head(&s->queue[i]);
-	/* release: the job's error and the slot's bytes are there with it; pairs with stream_wait */
+	/*
+	 * release: the job's error and the slot's bytes are there with it; pairs with stream_wait
+	 */
 	atomic_store_explicit(&job->done, 1, memory_order_release);
 	atomic_fetch_add_explicit(&s->arrived, 1, memory_order_seq_cst);
 	futex_wake(&s->arrived);
@@ -98,7 +103,10 @@ static void submit(struct stream *s, uint32_t f)
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&s->ring);
 	const struct flight *fl = &s->flight[f];
 
-	/* an entry is always free: the queue has at least STREAM_DEPTH and each flight holds at most one */
+	/*
+	 * an entry is always free: the queue has at least STREAM_DEPTH and each flight holds at
+	 * most one
+	 */
 	io_uring_prep_read_fixed(sqe, (int)fl->file, (void *)(uintptr_t)(s->base + fl->dest),
 				 fl->bytes, fl->off, (int)(fl->dest / s->piece_bytes));
 	sqe->flags |= IOSQE_FIXED_FILE;
@@ -151,7 +159,10 @@ static void fail(const struct flight *fl, int error)
 	}
 }
 
-/* One completion. A short read is continued, an error tried again; a job whose last read has landed is finished. */
+/*
+ * One completion. A short read is continued, an error tried again; a job whose last read has landed
+ * is finished.
+ */
 static void complete(struct stream *s, uint32_t f, int result)
 {
 	struct flight *fl = &s->flight[f];
@@ -218,7 +229,10 @@ static void *stream_thread(void *context)
 			continue;
 		}
 		rc = io_uring_submit_and_wait(&s->ring, 1);
-		/* anything else means that ring and restrictions do not fit: our own bug, and never a reason to spin */
+		/*
+		 * anything else means that ring and restrictions do not fit: our own bug, and never
+		 * a reason to spin
+		 */
 		assert(rc >= 0 || rc == -EINTR || rc == -EAGAIN || rc == -EBUSY);
 		io_uring_for_each_cqe(&s->ring, head, cqe)
 		{

@@ -1,7 +1,9 @@
 /*
- * Streaming from the drive: one thread that keeps an io_uring full of O_DIRECT reads into registered slots and says when an extent has arrived whole. The ring
- * was made, registered and restricted by init (drivers/nvme/ring.h); this side can submit READ_FIXED on the model's files and nothing else.
- * Called by runtime/experts; the thread sees numbers only, neither layers nor experts.
+ * Streaming from the drive: one thread that keeps an io_uring full of O_DIRECT reads into
+ * registered slots and says when an extent has arrived whole. The ring was made, registered and
+ * restricted by init (drivers/nvme/ring.h); this side can submit READ_FIXED on the model's files
+ * and nothing else. Called by runtime/experts; the thread sees numbers only, neither layers nor
+ * experts.
  */
 #ifndef DRIVERS_NVME_STREAM_H
 #define DRIVERS_NVME_STREAM_H
@@ -34,7 +36,9 @@ struct stream_extent {
 	uint32_t pad;
 };
 
-/* One slot's filling. The caller owns it and leaves it alone from stream_put until `done` is set. */
+/*
+ * One slot's filling. The caller owns it and leaves it alone from stream_put until `done` is set.
+ */
 struct stream_job {
 	struct stream_extent extent[STREAM_EXTENTS];
 	uint32_t extents;
@@ -57,13 +61,17 @@ struct stream_counts {
 };
 
 /*
- * uring_fd and params (struct io_uring_params as init got it) are init's; `base` is the address of byte 0 of the slots object in init's registration, pieces of
- * piece_bytes each being registered buffers 0, 1, ... `jobs_max` bounds the jobs under way. Starts the thread.
+ * uring_fd and params (struct io_uring_params as init got it) are init's; `base` is the address of
+ * byte 0 of the slots object in init's registration, pieces of piece_bytes each being registered
+ * buffers 0, 1, ... `jobs_max` bounds the jobs under way. Starts the thread.
  */
 MUST_CHECK int stream_open(struct stream **out, int uring_fd, const void *params, uint64_t base,
 			   uint64_t piece_bytes, uint32_t jobs_max, struct err *e);
 
-/* Hands a job over; job->queue says how urgent it is. Never blocks: at most jobs_max are under way by the caller's own count. */
+/*
+ * Hands a job over; job->queue says how urgent it is. Never blocks: at most jobs_max are under way
+ * by the caller's own count.
+ */
 void stream_put(struct stream *s, struct stream_job *job);
 
 /* Waits until job->done; returns job->error or 0. */

@@ -1,6 +1,7 @@
 /*
- * What the survey has decided so far: the layout of the resident object, the list of reads, the experts' extents. Arrays grow while the
- * layers are walked and are written out as one index at the end. Private to the survey.
+ * What the survey has decided so far: the layout of the resident object, the list of reads, the
+ * experts' extents. Arrays grow while the layers are walked and are written out as one index at the
+ * end. Private to the survey.
  */
 #ifndef MODEL_STORE_BUILDER_H
 #define MODEL_STORE_BUILDER_H
@@ -50,22 +51,28 @@ void builder_fini(struct builder *p);
 /* Room for `layers` zeroed layers. */
 MUST_CHECK int builder_layers(struct builder *p, uint32_t layers);
 
-/* Gives tensor t a place in the resident object, *off, and a read in the list. `stored` is an enum index_type. */
+/*
+ * Gives tensor t a place in the resident object, *off, and a read in the list. `stored` is an enum
+ * index_type.
+ */
 MUST_CHECK int builder_load(struct builder *p, const struct safetensor *t, uint32_t stored,
 			    bool widen, uint64_t *off);
 
 /* Appends an expert. */
 MUST_CHECK int builder_expert(struct builder *p, const struct index_expert *expert);
 
-/* Puts the reads planned since the last call in the order of the drive; called at the end of each layer. */
+/*
+ * Puts the reads planned since the last call in the order of the drive; called at the end of each
+ * layer.
+ */
 void builder_sort_loads(struct builder *p);
 
 /* Adds a line for the user; what does not fit is cut. */
 void builder_warn(struct builder *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*
- * Reads the whole file `name` of at most `max` bytes. *text is malloc'ed in any case of success, and NULL if there is no such file; the caller frees it
- * after an error too.
+ * Reads the whole file `name` of at most `max` bytes. *text is malloc'ed in any case of success,
+ * and NULL if there is no such file; the caller frees it after an error too.
  */
 MUST_CHECK int builder_read(struct builder *p, const char *name, uint64_t max, char **text,
 			    size_t *len, struct err *e);

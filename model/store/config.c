@@ -1,6 +1,6 @@
 /*
- * config.json and generation_config.json to struct model_config; see config.h. What a field means and its default stand in specification
- * 1.1; what YaRN makes of rope_scaling is in yarn.c.
+ * config.json and generation_config.json to struct model_config; see config.h. What a field means
+ * and its default stand in specification 1.1; what YaRN makes of rope_scaling is in yarn.c.
  */
 #include "model/store/config.h"
 
@@ -30,7 +30,10 @@ static yyjson_val *field(const struct fields *f, const char *name)
 	return yyjson_is_null(v) ? NULL : v;
 }
 
-/* The readers keep what *out holds (the default) where the field is absent. Ranges are config_check's matter. */
+/*
+ * The readers keep what *out holds (the default) where the field is absent. Ranges are
+ * config_check's matter.
+ */
 static int read_u32(const struct fields *f, const char *name, uint32_t *out)
 {
 	yyjson_val *v = field(f, name);
@@ -332,7 +335,10 @@ static int read_eos(const struct fields *f, struct model_config *c)
 	return 0;
 }
 
-/* End tokens: generation_config.json first, else config.json (api, "Command line"); the beginning token the other way round. */
+/*
+ * End tokens: generation_config.json first, else config.json (api, "Command line"); the beginning
+ * token the other way round.
+ */
 static int read_tokens(const struct fields *f, const struct fields *g, struct model_config *c)
 {
 	const struct fields *bos = field(f, "bos_token_id") || !g ? f : g;

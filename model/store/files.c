@@ -1,5 +1,6 @@
 /*
- * Opens a checkpoint directory's files and reads from them; see files.h. Nothing here looks at contents: sizes, kinds and names only.
+ * Opens a checkpoint directory's files and reads from them; see files.h. Nothing here looks at
+ * contents: sizes, kinds and names only.
  */
 #include "model/store/files.h"
 
@@ -19,7 +20,10 @@ static const char *const known_names[] = {
 	"model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
 };
 
-/* Like the shell's *.safetensors: a name that begins with a dot is a temporary file or a file manager's note. */
+/*
+ * Like the shell's *.safetensors: a name that begins with a dot is a temporary file or a file
+ * manager's note.
+ */
 static bool is_shard(const char *name)
 {
 	static const char suffix[] = ".safetensors";
@@ -67,7 +71,10 @@ static int list_names(struct store_files *f, DIR *dir, const char *path, struct 
 	return 0;
 }
 
-/* Looks before it opens, because opening a device or a FIFO can have effects, and again at what it has opened. */
+/*
+ * Looks before it opens, because opening a device or a FIFO can have effects, and again at what it
+ * has opened.
+ */
 static int open_one(struct store_file *file, int dirfd, const char *path, struct err *e)
 {
 	const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
@@ -172,7 +179,8 @@ static ssize_t pread_retry(int fd, void *buf, size_t len, uint64_t off)
 }
 
 /*
- * One system call's worth: reads at most `len` bytes at off and returns how many arrived in buf, 0 at the end of the file, or -errno.
+ * One system call's worth: reads at most `len` bytes at off and returns how many arrived in buf, 0
+ * at the end of the file, or -errno.
  */
 static ssize_t read_piece(const struct store_file *file, uint64_t off, char *buf, size_t len,
 			  char *bounce, size_t bounce_bytes)

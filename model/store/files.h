@@ -1,7 +1,8 @@
 /*
- * The files of a model: a checkpoint directory's regular files opened by name, unparsed. `init` opens them for a node (and hands the
- * descriptors to the loader and, registered with io_uring, to experts); the one-shot commands open them for themselves.
- * A descriptor's place in the list is its number everywhere (index_file, io_uring's fixed files).
+ * The files of a model: a checkpoint directory's regular files opened by name, unparsed. `init`
+ * opens them for a node (and hands the descriptors to the loader and, registered with io_uring, to
+ * experts); the one-shot commands open them for themselves. A descriptor's place in the list is its
+ * number everywhere (index_file, io_uring's fixed files).
  */
 #ifndef MODEL_STORE_FILES_H
 #define MODEL_STORE_FILES_H
@@ -31,9 +32,11 @@ struct store_files {
 };
 
 /*
- * Opens config.json, generation_config.json, tokenizer.json, tokenizer_config.json, chat_template.jinja, model.safetensors.index.json
- * and every *.safetensors of the directory `path`, sorted by name. Symlinks are followed; anything that is not a regular file is an error that
- * names it. Missing files are no error here except the directory itself and config.json. Status 3.
+ * Opens config.json, generation_config.json, tokenizer.json, tokenizer_config.json,
+ * chat_template.jinja, model.safetensors.index.json and every *.safetensors of the directory
+ * `path`, sorted by name. Symlinks are followed; anything that is not a regular file is an error
+ * that names it. Missing files are no error here except the directory itself and config.json.
+ * Status 3.
  */
 MUST_CHECK int store_files_open(struct store_files *f, const char *path, struct err *e);
 void store_files_close(struct store_files *f);
@@ -42,8 +45,9 @@ void store_files_close(struct store_files *f);
 int store_files_find(const struct store_files *f, const char *name, size_t len);
 
 /*
- * Reads [off, off + len) into buf: exact, or an error naming the file (truncated, EIO). Any alignment of all three: O_DIRECT reads go through
- * `bounce` (DRIVE_ALIGN-aligned, bounce_bytes a multiple of DRIVE_ALIGN). Short reads are continued, EINTR and EAGAIN retried.
+ * Reads [off, off + len) into buf: exact, or an error naming the file (truncated, EIO). Any
+ * alignment of all three: O_DIRECT reads go through `bounce` (DRIVE_ALIGN-aligned, bounce_bytes a
+ * multiple of DRIVE_ALIGN). Short reads are continued, EINTR and EAGAIN retried.
  */
 MUST_CHECK int store_read(const struct store_files *f, uint32_t file, uint64_t off, void *buf,
 			  uint64_t len, void *bounce, size_t bounce_bytes, struct err *e);

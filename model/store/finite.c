@@ -1,6 +1,7 @@
 /*
- * Finds numbers that are not finite, faster than a drive delivers them: eight bytes at a time, several numbers in a word. A number is not finite if
- * its exponent is all ones (E4M3FN: exponent and mantissa), so adding one at the field's lowest bit carries into the sign's place. See load.h.
+ * Finds numbers that are not finite, faster than a drive delivers them: eight bytes at a time,
+ * several numbers in a word. A number is not finite if its exponent is all ones (E4M3FN: exponent
+ * and mantissa), so adding one at the field's lowest bit carries into the sign's place. See load.h.
  */
 #include "model/store/load.h"
 

@@ -1,6 +1,7 @@
 /*
- * Strict JSON over yyjson; see json.h. yyjson checks grammar and UTF-8 (and refuses a byte-order mark); keys that occur twice and depth
- * are checked here, because readers disagree about them and a file must not mean two things.
+ * Strict JSON over yyjson; see json.h. yyjson checks grammar and UTF-8 (and refuses a byte-order
+ * mark); keys that occur twice and depth are checked here, because readers disagree about them and
+ * a file must not mean two things.
  */
 #include "model/store/json.h"
 
@@ -107,7 +108,10 @@ int store_json_read(yyjson_doc **doc, const char *file, const char *text, size_t
 	yyjson_read_err why = {0};
 	int rc;
 
-	/* yyjson does not write into the text without YYJSON_READ_INSITU; its prototype only lacks the const. */
+	/*
+	 * yyjson does not write into the text without YYJSON_READ_INSITU; its prototype only lacks
+	 * the const.
+	 */
 	*doc = yyjson_read_opts((char *)(uintptr_t)text, len, YYJSON_READ_NOFLAG, NULL, &why);
 	if (!*doc && why.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "%s: no memory to parse %zu bytes", file,

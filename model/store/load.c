@@ -1,7 +1,9 @@
 /*
- * Reads the resident weights; see load.h. Neighbours in the list are usually neighbours in the file (the survey sorted them so), and most are
- * small scales: they are read together, a window of the file at a time. A few readers take such windows in the order of the list, so that the drive is busy
- * while what it delivered is checked and put in place; the count that others see is that of the list's unbroken beginning.
+ * Reads the resident weights; see load.h. Neighbours in the list are usually neighbours in the file
+ * (the survey sorted them so), and most are small scales: they are read together, a window of the
+ * file at a time. A few readers take such windows in the order of the list, so that the drive is
+ * busy while what it delivered is checked and put in place; the count that others see is that of
+ * the list's unbroken beginning.
  */
 #include "model/store/load.h"
 
@@ -25,7 +27,10 @@ struct cursor {
 	uint64_t before; /* bytes of the list up to here */
 };
 
-/* What one reader does at a time: the list from `begin` to `end`, all of one file and inside one window of it. */
+/*
+ * What one reader does at a time: the list from `begin` to `end`, all of one file and inside one
+ * window of it.
+ */
 struct job {
 	struct cursor begin, end;
 	uint64_t file_off, file_end; /* bytes that hold it */
@@ -73,7 +78,10 @@ static void cut_job(const struct loading *l, struct job *job)
 		left = load->bytes - c.done;
 		if (load->file != file || start < end || start - end > GAP_BYTES || start >= limit)
 			break;
-		/* A tensor that goes on behind the window is cut at a multiple of four bytes, so that no element is. */
+		/*
+		 * A tensor that goes on behind the window is cut at a multiple of four bytes, so
+		 * that no element is.
+		 */
 		take = left <= limit - start ? left : (limit - start) & ~(uint64_t)3;
 		c.done += take;
 		c.before += take;
@@ -85,7 +93,10 @@ static void cut_job(const struct loading *l, struct job *job)
 	job->file_end = end;
 }
 
-/* Reads a job's bytes. Window and file offset are aligned alike, so that only the file's ragged end goes through the bounce buffer. */
+/*
+ * Reads a job's bytes. Window and file offset are aligned alike, so that only the file's ragged end
+ * goes through the bounce buffer.
+ */
 static int read_job(struct reader *r)
 {
 	const struct loading *l = r->l;
@@ -124,7 +135,9 @@ static int not_finite(struct reader *r, const struct index_load *load, uint64_t 
 		r->l->files->file[load->file].name, err_name(cut, name, strlen(name)), element);
 }
 
-/* Takes bytes [done, done + n) of the tensor from `from`, checks them and puts them in their place. */
+/*
+ * Takes bytes [done, done + n) of the tensor from `from`, checks them and puts them in their place.
+ */
 static int place_piece(struct reader *r, const struct index_load *load, uint64_t done,
 		       const char *from, uint64_t n)
 {
@@ -170,7 +183,10 @@ static int place_job(struct reader *r)
 	return rc;
 }
 
-/* Publishes how much of the list is there without a gap: up to the earliest job that is still running. Under the lock. */
+/*
+ * Publishes how much of the list is there without a gap: up to the earliest job that is still
+ * running. Under the lock.
+ */
 static void publish(struct loading *l)
 {
 	struct resident_header *header = (struct resident_header *)(void *)l->resident;
@@ -179,11 +195,17 @@ static void publish(struct loading *l)
 	for (unsigned i = 0; i < READERS; i++)
 		if (l->reader[i].running && l->reader[i].job.begin.before < loaded)
 			loaded = l->reader[i].job.begin.before;
-	/* release: whoever acquires the count sees these weights; other readers' came through the lock */
+	/*
+	 * release: whoever acquires the count sees these weights; other readers' came through the
+	 * lock
+	 */
 	atomic_store_explicit(&header->loaded, loaded, memory_order_release);
 }
 
-/* Ends the job that the reader had, and takes the next. False at the end of the list or after a failure. */
+/*
+ * Ends the job that the reader had, and takes the next. False at the end of the list or after a
+ * failure.
+ */
 static bool next_job(struct reader *r, bool finished)
 {
 	struct loading *l = r->l;
@@ -226,7 +248,10 @@ static void *reader(void *context)
 	return NULL;
 }
 
-/* The failure that comes first in the list: every job before it was taken earlier and has been finished. */
+/*
+ * The failure that comes first in the list: every job before it was taken earlier and has been
+ * finished.
+ */
 static int first_failure(const struct loading *l, struct err *e)
 {
 	const struct reader *first = NULL;

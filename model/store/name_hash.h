@@ -1,6 +1,6 @@
 /*
- * The hash of names from hostile files, for the two open hash tables of model/store. Seeded from the process's own random bytes, so that nobody can write a
- * file whose names all collide.
+ * The hash of names from hostile files, for the two open hash tables of model/store. Seeded from
+ * the process's own random bytes, so that nobody can write a file whose names all collide.
  */
 #ifndef MODEL_STORE_NAME_HASH_H
 #define MODEL_STORE_NAME_HASH_H

@@ -1,6 +1,6 @@
 /*
- * Validates a safetensors header; see safetensors.h. The rules come in the reference library's order, so that a file with two faults
- * is refused for the one that other tools name too.
+ * Validates a safetensors header; see safetensors.h. The rules come in the reference library's
+ * order, so that a file with two faults is refused for the one that other tools name too.
  */
 #include "model/store/safetensors.h"
 
@@ -206,7 +206,10 @@ static int check_size(struct reader *r, const struct safetensor *t)
 			safetensors_shape_text(shape, t->shape, t->rank), bits / 8, t->bytes);
 }
 
-/* The tensors, sorted by offset, cover the data exactly: no hole, no overlap, nothing behind the last. */
+/*
+ * The tensors, sorted by offset, cover the data exactly: no hole, no overlap, nothing behind the
+ * last.
+ */
 static int check_tiling(struct reader *r, struct safetensors *st, uint64_t data_off,
 			uint64_t file_bytes)
 {

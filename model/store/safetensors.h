@@ -1,6 +1,7 @@
 /*
- * The header of a safetensors file, validated (specification 2.1): what the reference library enforces and our own limits. Hostile input.
- * Called by the survey and by fuzzing; contents of tensors are not looked at.
+ * The header of a safetensors file, validated (specification 2.1): what the reference library
+ * enforces and our own limits. Hostile input. Called by the survey and by fuzzing; contents of
+ * tensors are not looked at.
  */
 #ifndef MODEL_STORE_SAFETENSORS_H
 #define MODEL_STORE_SAFETENSORS_H
@@ -71,8 +72,9 @@ MUST_CHECK int safetensors_header_len(const uint8_t prefix[SAFETENSORS_PREFIX], 
 				      uint64_t file_bytes, uint64_t *len, struct err *e);
 
 /*
- * Parses the `len` bytes of header of `file` (number `number`), whose data begin at 8 + len and end at file_bytes exactly. The caller frees by
- * safetensors_free, after success only. Returns 0 or -errno with a text that names file and tensor; status 3.
+ * Parses the `len` bytes of header of `file` (number `number`), whose data begin at 8 + len and end
+ * at file_bytes exactly. The caller frees by safetensors_free, after success only. Returns 0 or
+ * -errno with a text that names file and tensor; status 3.
  */
 MUST_CHECK int safetensors_parse(struct safetensors *st, const char *file, uint32_t number,
 				 const char *header, size_t len, uint64_t file_bytes,

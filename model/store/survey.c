@@ -1,6 +1,7 @@
 /*
- * Walks the tensors that config.json asks for, in the order of use, and lays out index and resident object; see survey.h. What a layer
- * consists of stands in model/tensors.c, writing the index out in builder.c.
+ * Walks the tensors that config.json asks for, in the order of use, and lays out index and resident
+ * object; see survey.h. What a layer consists of stands in model/tensors.c, writing the index out
+ * in builder.c.
  */
 #include "model/store/survey.h"
 
@@ -25,7 +26,10 @@ static int missing(struct builder *p, const char *name, uint64_t n_out, uint64_t
 	char fused[96];
 	unsigned layer = 0;
 
-	/* Files written by newer transformers hold all experts of a layer in one tensor (specification 11, pitfall 36). */
+	/*
+	 * Files written by newer transformers hold all experts of a layer in one tensor
+	 * (specification 11, pitfall 36).
+	 */
 	if (sscanf(name, "model.layers.%u.mlp.experts.", &layer) == 1) {
 		snprintf(fused, sizeof(fused), "model.layers.%u.mlp.experts.gate_up_proj", layer);
 		if (tensor_find(&p->table, fused, strlen(fused)))
@@ -114,7 +118,10 @@ static int find_matrix(struct builder *p, const char *name, uint32_t n_out, uint
 	return 0;
 }
 
-/* A matrix that is BF16 only; its scales, should there be any, have no place and are refused by check_rest. */
+/*
+ * A matrix that is BF16 only; its scales, should there be any, have no place and are refused by
+ * check_rest.
+ */
 static int add_plain(struct builder *p, const char *name, const struct tensor_spec *spec,
 		     struct index_tensor *to)
 {
@@ -266,7 +273,10 @@ static int add_ends(struct builder *p)
 	return 0;
 }
 
-/* Layers in the order of a pass, MTP's last; only MTP layers whose tensors are there (specification 1.1, 2.2). */
+/*
+ * Layers in the order of a pass, MTP's last; only MTP layers whose tensors are there (specification
+ * 1.1, 2.2).
+ */
 static int add_all(struct builder *p)
 {
 	struct model_config *c = &p->config;
@@ -335,8 +345,9 @@ static bool equals(const char *s, size_t len, const char *want)
 }
 
 /*
- * Tensors that nothing asked for. Known to be without effect: MTP's copies of embedding and head, old files' RoPE tables, and layers beyond those
- * of the config, which get a warning. Anything else means that the config does not describe these weights.
+ * Tensors that nothing asked for. Known to be without effect: MTP's copies of embedding and head,
+ * old files' RoPE tables, and layers beyond those of the config, which get a warning. Anything else
+ * means that the config does not describe these weights.
  */
 static int check_rest(struct builder *p)
 {

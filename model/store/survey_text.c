@@ -1,6 +1,7 @@
 /*
- * The text side of a survey: the tokenizer compiled into its blob, the ids that have a token, the chat template recognised. None of it is needed to
- * compute, so what is wrong with it is noted in the index and ends nothing (api, "Command line": info and score work without).
+ * The text side of a survey: the tokenizer compiled into its blob, the ids that have a token, the
+ * chat template recognised. None of it is needed to compute, so what is wrong with it is noted in
+ * the index and ends nothing (api, "Command line": info and score work without).
  */
 #include "model/store/builder.h"
 #include "model/text/template.h"

@@ -1,5 +1,6 @@
 /*
- * YaRN as specification 5 writes it, in binary64 with our own log and exp, so that every build gives the same bits (arithmetic 7).
+ * YaRN as specification 5 writes it, in binary64 with our own log and exp, so that every build
+ * gives the same bits (arithmetic 7).
  */
 #include "model/store/yarn.h"
 
@@ -24,8 +25,8 @@ static double correction_dim(const struct yarn *y, double dim, double rotations)
 }
 
 /*
- * mu of step 5. With only one of the two mscales (or a 0 for one) it is that of generic YaRN, as transformers has it; the softmax scale follows
- * mscale_all_dim all the same.
+ * mu of step 5. With only one of the two mscales (or a 0 for one) it is that of generic YaRN, as
+ * transformers has it; the softmax scale follows mscale_all_dim all the same.
  */
 static double multiplier(const struct yarn *y)
 {
@@ -75,7 +76,10 @@ static int refuse(struct err *e, const char *field, const char *what)
 	return err_exit(e, STATUS_MODEL, -EBADMSG, "config.json: %s %s", field, what);
 }
 
-/* Reads a positive number into *out, keeping the default where it is absent; `name` says the field in messages. */
+/*
+ * Reads a positive number into *out, keeping the default where it is absent; `name` says the field
+ * in messages.
+ */
 static int read_positive(yyjson_val *block, const char *key, double min, double *out, struct err *e)
 {
 	yyjson_val *v = yyjson_obj_get(block, key);
@@ -97,7 +101,10 @@ static bool present(yyjson_val *v)
 	return v && !yyjson_is_null(v);
 }
 
-/* `type` in published files, `rope_type` in files written by newer transformers; both, if they agree. */
+/*
+ * `type` in published files, `rope_type` in files written by newer transformers; both, if they
+ * agree.
+ */
 static int read_type(yyjson_val *block, bool *scaled, struct err *e)
 {
 	yyjson_val *type = yyjson_obj_get(block, "type");

@@ -1,5 +1,6 @@
 /*
- * `penstock chat`: a conversation with a running node, line by line. Ctrl-C stops a reply and not the program; Ctrl-D ends it.
+ * `penstock chat`: a conversation with a running node, line by line. Ctrl-C stops a reply and not
+ * the program; Ctrl-D ends it.
  */
 #include "runtime/cli/cli.h"
 #include "runtime/cli/talk.h"
@@ -31,7 +32,10 @@ static void help(void)
 	       "A line that ends in \\ goes on in the next one.\n");
 }
 
-/* Reads a line, and more while it ends in a backslash. NULL at the end of input, or when interrupted. */
+/*
+ * Reads a line, and more while it ends in a backslash. NULL at the end of input, or when
+ * interrupted.
+ */
 static char *read_line(const struct chat *c)
 {
 	char *all = NULL, *line = NULL;

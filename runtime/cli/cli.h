@@ -1,6 +1,7 @@
 /*
- * The commands of the `penstock` program: one file and one function each, listed in main.c's table. argv[0] is the
- * command's own name. A command returns main's exit status, or a negative errno with its text in e.
+ * The commands of the `penstock` program: one file and one function each, listed in main.c's table.
+ * argv[0] is the command's own name. A command returns main's exit status, or a negative errno with
+ * its text in e.
  */
 #ifndef RUNTIME_CLI_CLI_H
 #define RUNTIME_CLI_CLI_H

@@ -1,5 +1,6 @@
 /*
- * The client half of the API for `ask` and `chat`: one streamed chat completion over a node's Unix socket. HTTP by llhttp, JSON by yyjson; text goes to a callback as it arrives.
+ * The client half of the API for `ask` and `chat`: one streamed chat completion over a node's Unix
+ * socket. HTTP by llhttp, JSON by yyjson; text goes to a callback as it arrives.
  */
 #ifndef RUNTIME_CLI_CLIENT_H
 #define RUNTIME_CLI_CLIENT_H
@@ -51,8 +52,9 @@ struct client_reply {
 typedef void client_piece(void *context, enum client_text kind, const char *text, size_t len);
 
 /*
- * Asks and streams. Returns 0; 1 if *interrupted became nonzero meanwhile (the connection is closed, which stops the node's work; reply holds what came);
- * or -errno with the node's own error message.
+ * Asks and streams. Returns 0; 1 if *interrupted became nonzero meanwhile (the connection is
+ * closed, which stops the node's work; reply holds what came); or -errno with the node's own error
+ * message.
  */
 MUST_CHECK int client_chat(const struct client_options *o, const struct turns *t,
 			   client_piece *piece, void *context,

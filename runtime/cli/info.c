@@ -1,6 +1,6 @@
 /*
- * `penstock info MODEL`: what a checkpoint is and what running it needs, from its headers alone. Exit status 3 where it is missing, damaged
- * or unsupported.
+ * `penstock info MODEL`: what a checkpoint is and what running it needs, from its headers alone.
+ * Exit status 3 where it is missing, damaged or unsupported.
  */
 #include "boot/cores.h"
 #include "boot/plan.h"

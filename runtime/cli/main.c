@@ -1,5 +1,6 @@
 /*
- * The program `penstock`: finds the command in a table and runs it. Errors are printed here and nowhere else.
+ * The program `penstock`: finds the command in a table and runs it. Errors are printed here and
+ * nowhere else.
  */
 #include "runtime/cli/cli.h"
 #include "runtime/version.h"

@@ -1,5 +1,6 @@
 /*
- * What the one-shot commands share: opening a model for looking at it, sizes for people, progress of something long.
+ * What the one-shot commands share: opening a model for looking at it, sizes for people, progress
+ * of something long.
  */
 #ifndef RUNTIME_CLI_MODEL_H
 #define RUNTIME_CLI_MODEL_H
@@ -20,7 +21,10 @@ struct cli_model {
 	size_t map_bytes;
 };
 
-/* Surveys the checkpoint directory `path`; no weights are read. Status 3 where it is missing, damaged or unsupported. */
+/*
+ * Surveys the checkpoint directory `path`; no weights are read. Status 3 where it is missing,
+ * damaged or unsupported.
+ */
 MUST_CHECK int cli_model_open(struct cli_model *m, const char *path, struct err *e);
 void cli_model_close(struct cli_model *m);
 
@@ -28,8 +32,8 @@ void cli_model_close(struct cli_model *m);
 const char *cli_bytes(char out[32], uint64_t bytes);
 
 /*
- * Progress of something long on stderr: bytes, rate and time left. On a terminal one line that is redrawn twice a second, else a line every
- * ten seconds.
+ * Progress of something long on stderr: bytes, rate and time left. On a terminal one line that is
+ * redrawn twice a second, else a line every ten seconds.
  */
 struct cli_progress {
 	const char *what; /* "verify" */

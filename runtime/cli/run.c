@@ -1,6 +1,6 @@
 /*
- * `penstock run`: checks the command line, then becomes init. The process that was started is init: nothing stands above or beside it, so
- * LISTEN_PID, systemd and Ctrl-C mean the right process.
+ * `penstock run`: checks the command line, then becomes init. The process that was started is init:
+ * nothing stands above or beside it, so LISTEN_PID, systemd and Ctrl-C mean the right process.
  */
 #include "boot/options.h"
 #include "runtime/cli/cli.h"

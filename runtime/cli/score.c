@@ -1,6 +1,8 @@
 /*
- * `penstock score`: runs a node with the `score` program in the gateway's place over a file of prompts, prints log-probabilities, and writes raw outputs in the layout of
- * shared/golden/README.md. Outputs are written under temporary names and get their own when everything is there, so a failed run leaves none.
+ * `penstock score`: runs a node with the `score` program in the gateway's place over a file of
+ * prompts, prints log-probabilities, and writes raw outputs in the layout of
+ * shared/golden/README.md. Outputs are written under temporary names and get their own when
+ * everything is there, so a failed run leaves none.
  */
 #include "ipc/graph.h"
 #include "runtime/cli/cli.h"
@@ -48,7 +50,9 @@ static int usage(void)
 	return 0;
 }
 
-/* The value of option `name` at argv[*i], as "--x V" or "--x=V"; NULL if argv[*i] is another one. */
+/*
+ * The value of option `name` at argv[*i], as "--x V" or "--x=V"; NULL if argv[*i] is another one.
+ */
 static const char *value_of(const char *name, char **argv, int *i, struct err *e)
 {
 	size_t n = strlen(name);
@@ -241,7 +245,10 @@ static void forward_signal(int number)
 		kill(node, number);
 }
 
-/* Ctrl-C reaches the node by itself and ends it with 130; other signals are passed on. This process lives on to remove what is unfinished. */
+/*
+ * Ctrl-C reaches the node by itself and ends it with 130; other signals are passed on. This process
+ * lives on to remove what is unfinished.
+ */
 static void take_signals(void)
 {
 	struct sigaction forward = {.sa_handler = forward_signal, .sa_flags = SA_RESTART}, hup;

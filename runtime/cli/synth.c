@@ -1,6 +1,7 @@
 /*
- * `penstock synth SHAPE DIR`: a random checkpoint of any shape, so that anybody can try one they cannot download. Everything is made in a directory beside
- * DIR that gets its name at the end: there is a whole checkpoint or nothing.
+ * `penstock synth SHAPE DIR`: a random checkpoint of any shape, so that anybody can try one they
+ * cannot download. Everything is made in a directory beside DIR that gets its name at the end:
+ * there is a whole checkpoint or nothing.
  */
 #include "runtime/cli/synth.h"
 
@@ -56,7 +57,10 @@ static int target_make(struct target *t, const char *dir, struct err *e)
 		return err_exit(e, STATUS_USAGE, -EINVAL, "DIR is empty or too long");
 	snprintf(t->path, sizeof(t->path), "%.*s", (int)len, dir);
 	snprintf(t->partial, sizeof(t->partial), "%.4000s.partial-%ld", t->path, (long)getpid());
-	/* rename(2) replaces an empty directory and nothing else; say so before the work, not after it. */
+	/*
+	 * rename(2) replaces an empty directory and nothing else; say so before the work, not after
+	 * it.
+	 */
 	if (!stat(t->path, &st) && rmdir(t->path) < 0)
 		return err_set(e, -EEXIST, "%s: is there already and is not an empty directory",
 			       t->path);

@@ -1,6 +1,8 @@
 /*
- * The parts of `penstock synth`: a shape becomes config.json and a plan of tensors and shards (synth_shape.c, synth_plan.c), which is written at the drive's
- * speed (synth_write.c) with contents that are a pure function of seed, tensor name and position (synth_fill.c). Private to the command.
+ * The parts of `penstock synth`: a shape becomes config.json and a plan of tensors and shards
+ * (synth_shape.c, synth_plan.c), which is written at the drive's speed (synth_write.c) with
+ * contents that are a pure function of seed, tensor name and position (synth_fill.c). Private to
+ * the command.
  */
 #ifndef RUNTIME_CLI_SYNTH_H
 #define RUNTIME_CLI_SYNTH_H
@@ -12,7 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the command line changes in a shape: the fields of config.json by name. UINT64_MAX: as the shape has it. */
+/*
+ * What the command line changes in a shape: the fields of config.json by name. UINT64_MAX: as the
+ * shape has it.
+ */
 struct synth_change {
 	const char *option, *field, *help;
 	uint64_t value;
@@ -31,7 +36,8 @@ struct synth_shape {
 const char *synth_shape_names(void);
 
 /*
- * A built-in name or the path of a config.json, with the changes; bf16 drops quantization_config. Returns 0 or -errno with a text.
+ * A built-in name or the path of a config.json, with the changes; bf16 drops quantization_config.
+ * Returns 0 or -errno with a text.
  */
 MUST_CHECK int synth_shape_make(struct synth_shape *s, const char *name, bool bf16, struct err *e);
 
@@ -71,7 +77,10 @@ struct synth_plan {
 	uint64_t bytes; /* of all shards */
 };
 
-/* Tensors in the published order, cut into shards of about shard_bytes, each laid out as the safetensors library does. */
+/*
+ * Tensors in the published order, cut into shards of about shard_bytes, each laid out as the
+ * safetensors library does.
+ */
 MUST_CHECK int synth_plan_make(struct synth_plan *p, const struct model_config *c, uint64_t seed,
 			       uint64_t shard_bytes, struct err *e);
 void synth_plan_free(struct synth_plan *p);
@@ -79,7 +88,10 @@ void synth_plan_free(struct synth_plan *p);
 /* Bytes [pos, pos + len) of a tensor's contents. Any thread, any order. */
 void synth_fill(const struct synth_tensor *t, uint64_t pos, char *out, uint64_t len);
 
-/* Writes all shards into the directory `dirfd`, several at a time. Progress on stderr. *seconds: how long it took. */
+/*
+ * Writes all shards into the directory `dirfd`, several at a time. Progress on stderr. *seconds:
+ * how long it took.
+ */
 MUST_CHECK int synth_write(const struct synth_plan *p, int dirfd, double *seconds, struct err *e);
 
 /* Writes one small file whole. */
@@ -89,7 +101,10 @@ MUST_CHECK int synth_write_text(int dirfd, const char *name, const char *text, s
 /* model.safetensors.index.json, if there are several shards. */
 MUST_CHECK int synth_write_index(const struct synth_plan *p, int dirfd, struct err *e);
 
-/* tokenizer.json and tokenizer_config.json: a token per byte and DeepSeek's markers. *written: false if the vocabulary is too small for it. */
+/*
+ * tokenizer.json and tokenizer_config.json: a token per byte and DeepSeek's markers. *written:
+ * false if the vocabulary is too small for it.
+ */
 MUST_CHECK int synth_write_tokenizer(const struct model_config *c, int dirfd, bool *written,
 				     struct err *e);
 

@@ -1,6 +1,7 @@
 /*
- * The contents of synthetic tensors; see synth.h. Random bits become numbers by masks on whole words, so that a thread makes several GB/s: codes whose
- * exponents are spread over eight binades, with sign and mantissa random, whose root mean square is 0.62 times the top binade's 1.0.
+ * The contents of synthetic tensors; see synth.h. Random bits become numbers by masks on whole
+ * words, so that a thread makes several GB/s: codes whose exponents are spread over eight binades,
+ * with sign and mantissa random, whose root mean square is 0.62 times the top binade's 1.0.
  */
 #include "runtime/cli/synth.h"
 

@@ -1,6 +1,6 @@
 /*
- * Which tensors a synthetic checkpoint has and where they lie; see synth.h. The order inside a shard is the safetensors library's: widest dtype first,
- * then by name (specification 2.1).
+ * Which tensors a synthetic checkpoint has and where they lie; see synth.h. The order inside a
+ * shard is the safetensors library's: widest dtype first, then by name (specification 2.1).
  */
 #include "model/index.h"
 #include "model/tensors.h"

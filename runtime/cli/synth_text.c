@@ -1,5 +1,6 @@
 /*
- * The tokenizer of a synthetic checkpoint: one token per byte, DeepSeek's markers as added tokens, its patterns, no merges (specification 7); see synth.h.
+ * The tokenizer of a synthetic checkpoint: one token per byte, DeepSeek's markers as added tokens,
+ * its patterns, no merges (specification 7); see synth.h.
  */
 #include "runtime/cli/synth.h"
 
@@ -46,7 +47,10 @@ static const char *const patterns[] = {
 	" ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
 };
 
-/* A byte as the code point that stands for it in a byte-level vocabulary (specification 7.2 step 3). */
+/*
+ * A byte as the code point that stands for it in a byte-level vocabulary (specification 7.2 step
+ * 3).
+ */
 static unsigned code_point(unsigned byte)
 {
 	unsigned shifted = 0;

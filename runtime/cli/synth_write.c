@@ -1,5 +1,6 @@
 /*
- * Writes synthetic shards: threads take windows of the files in order, fill them and write them with O_DIRECT where the file system has it; see synth.h.
+ * Writes synthetic shards: threads take windows of the files in order, fill them and write them
+ * with O_DIRECT where the file system has it; see synth.h.
  */
 #include "model/index.h"
 #include "runtime/cli/model.h"
@@ -148,7 +149,10 @@ static int open_shards(struct writing *w, int dirfd, struct err *e)
 		if (w->fd[i] < 0)
 			return err_set(e, -errno, "%s: cannot create: %s", d->name,
 				       strerror(errno));
-		/* Reserved at once: it fails early, and several threads may then write one file at a time. */
+		/*
+		 * Reserved at once: it fails early, and several threads may then write one file at
+		 * a time.
+		 */
 		if (fallocate(w->fd[i], 0, 0, (off_t)d->bytes) < 0 && errno != EOPNOTSUPP)
 			return err_set(e, -errno, "%s: cannot reserve %" PRIu64 " bytes: %s",
 				       d->name, d->bytes, strerror(errno));

@@ -1,6 +1,7 @@
 /*
- * `penstock verify MODEL`: reads every byte of every shard at the drive's speed and looks for numbers that are not finite. Exit status 3 if the checkpoint
- * cannot be parsed, 5 if it can and something in it is damaged.
+ * `penstock verify MODEL`: reads every byte of every shard at the drive's speed and looks for
+ * numbers that are not finite. Exit status 3 if the checkpoint cannot be parsed, 5 if it can and
+ * something in it is damaged.
  */
 #include "model/store/load.h"
 #include "model/store/table.h"
@@ -83,7 +84,10 @@ static bool stored_as(const struct safetensor *t, uint32_t *stored, uint64_t *si
 	}
 }
 
-/* Looks at the part of a tensor that lies in the window [off, off + len) of its file, but for an element that the window's edges cut. */
+/*
+ * Looks at the part of a tensor that lies in the window [off, off + len) of its file, but for an
+ * element that the window's edges cut.
+ */
 static void check_part(struct verify *v, size_t tensor, const char *data, uint64_t off,
 		       uint64_t len)
 {

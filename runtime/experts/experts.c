@@ -1,4 +1,7 @@
-/* experts' start, loop and commits; see experts.h. One FEED message is one step, its commit the answer to mla or router. */
+/*
+ * experts' start, loop and commits; see experts.h. One FEED message is one step, its commit the
+ * answer to mla or router.
+ */
 #include "runtime/experts/experts.h"
 
 #include "runtime/clock.h"
@@ -164,7 +167,10 @@ bool experts_serve(struct experts *x, uint32_t batch, bool inside)
 	return true;
 }
 
-/* Hints are popped together with whatever is committed next; a hint is never worth a commit of its own. */
+/*
+ * Hints are popped together with whatever is committed next; a hint is never worth a commit of its
+ * own.
+ */
 static bool more(void *context)
 {
 	struct experts *x = context;

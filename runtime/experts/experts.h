@@ -1,5 +1,6 @@
 /*
- * experts' state: everything committed lies in its object, the rest is cache and scratch. Used by runtime/experts/ only.
+ * experts' state: everything committed lies in its object, the rest is cache and scratch. Used by
+ * runtime/experts/ only.
  */
 #ifndef RUNTIME_EXPERTS_EXPERTS_H
 #define RUNTIME_EXPERTS_EXPERTS_H
@@ -17,7 +18,10 @@ enum {
 		8 /* experts asked for ahead of the one being computed: 350 MB of V3, far more than the drive has in flight */
 };
 
-/* Scratch of one batch's step; a decode step may run inside a prefill step, so each batch has its own. */
+/*
+ * Scratch of one batch's step; a decode step may run inside a prefill step, so each batch has its
+ * own.
+ */
 struct scratch {
 	float *shared;     /* [rows][row_stride]: dense or shared block */
 	float *f;          /* [f_rows][row_stride]: outputs of routed experts */
@@ -66,34 +70,51 @@ struct step {
 	bool buffered; /* outputs of all experts fit in f: they are computed in the order of arrival */
 };
 
-/* Memory for the steps of one batch: `f` holds whole small steps (every decode step), or one expert of a large one. */
+/*
+ * Memory for the steps of one batch: `f` holds whole small steps (every decode step), or one expert
+ * of a large one.
+ */
 bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batch);
 
 struct experts *experts_open(struct err *e);
 noreturn void experts_loop(struct experts *x);
 
-/* Serves one FEED message of `batch` if there is one. Called by the loop, and (`inside`) between two experts of a prefill step. */
+/*
+ * Serves one FEED message of `batch` if there is one. Called by the loop, and (`inside`) between
+ * two experts of a prefill step.
+ */
 bool experts_serve(struct experts *x, uint32_t batch, bool inside);
 
-/* step.c: reads and checks everything a message names; -EBADMSG with a text. Nothing committed is touched. */
+/*
+ * step.c: reads and checks everything a message names; -EBADMSG with a text. Nothing committed is
+ * touched.
+ */
 MUST_CHECK int step_prepare(struct step *st, struct err *e);
 
-/* step.c: computes the block; error words and rows are then in experts' object, not yet committed. */
+/*
+ * step.c: computes the block; error words and rows are then in experts' object, not yet committed.
+ */
 void step_compute(struct step *st);
 
 /* step.c: the dense or shared block into scratch, before or while routed experts arrive. */
 void step_shared(struct step *st);
 
 /*
- * routed.c: the routed experts of a MoE layer, and the shared ones while the drive reads. Their sum is in acc, or (buffered)
- * their outputs are in scratch for routed_add_up.
+ * routed.c: the routed experts of a MoE layer, and the shared ones while the drive reads. Their sum
+ * is in acc, or (buffered) their outputs are in scratch for routed_add_up.
  */
 void routed_compute(struct step *st);
 
-/* routed.c: whether a predecessor has committed parts of this very step, which is then continued behind them. */
+/*
+ * routed.c: whether a predecessor has committed parts of this very step, which is then continued
+ * behind them.
+ */
 bool routed_resumes(const struct step *st);
 
-/* routed.c: adds buffered outputs into acc, ascending; a worker's share. A row that failed is added too: nobody reads it. */
+/*
+ * routed.c: adds buffered outputs into acc, ascending; a worker's share. A row that failed is added
+ * too: nobody reads it.
+ */
 void routed_add_up(const struct step *st, struct worker *w);
 
 /* main loop's commit of a part: experts below `next` are in the accumulators of `side`. */

@@ -1,6 +1,7 @@
 /*
- * The server `experts`: feed-forward blocks. Brings the experts that router picked into slots, through the io_uring that init made, and applies them; dense layers
- * and shared experts are resident. Started by init; see machinery 2-6, 10, 20, 21.
+ * The server `experts`: feed-forward blocks. Brings the experts that router picked into slots,
+ * through the io_uring that init made, and applies them; dense layers and shared experts are
+ * resident. Started by init; see machinery 2-6, 10, 20, 21.
  */
 #include "runtime/experts/experts.h"
 

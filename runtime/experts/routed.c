@@ -1,7 +1,9 @@
 /*
- * The routed experts of one layer for the rows of one step (machinery 21, arithmetic 11): asks for what is missing, computes what is there, adds up in ascending order of
- * expert id. Small steps keep every expert's output and compute in the order of arrival; large ones (prefill) go through the experts in ascending order, each read at most
- * once, commit in parts, and let a decode step in between two experts.
+ * The routed experts of one layer for the rows of one step (machinery 21, arithmetic 11): asks for
+ * what is missing, computes what is there, adds up in ascending order of expert id. Small steps
+ * keep every expert's output and compute in the order of arrival; large ones (prefill) go through
+ * the experts in ascending order, each read at most once, commit in parts, and let a decode step in
+ * between two experts.
  */
 #include "runtime/experts/experts.h"
 
@@ -89,7 +91,10 @@ static bool ask(struct step *st, uint32_t i)
 	return true;
 }
 
-/* Asks for active[i], come what may: with nothing else pinned a slot becomes free when a predecessor's reads have landed. */
+/*
+ * Asks for active[i], come what may: with nothing else pinned a slot becomes free when a
+ * predecessor's reads have landed.
+ */
 static void ask_or_wait(struct step *st, uint32_t i)
 {
 	while (!ask(st, i)) {
@@ -98,7 +103,10 @@ static void ask_or_wait(struct step *st, uint32_t i)
 	}
 }
 
-/* Waits for active[i] and computes it into f. Its slot is no longer pinned. False if the expert failed: its rows have then failed too. */
+/*
+ * Waits for active[i] and computes it into f. Its slot is no longer pinned. False if the expert
+ * failed: its rows have then failed too.
+ */
 static bool compute(struct step *st, uint32_t i, float *f, bool accumulate)
 {
 	struct experts *x = st->x;
@@ -184,7 +192,10 @@ static void compute_buffered(struct step *st)
 		sc->computed[i] &= 1;
 }
 
-/* Large steps: ascending, added at once, in parts. `from` is the first index that is not in the accumulators yet. */
+/*
+ * Large steps: ascending, added at once, in parts. `from` is the first index that is not in the
+ * accumulators yet.
+ */
 static void compute_ordered(struct step *st, uint32_t from, uint32_t side)
 {
 	struct experts *x = st->x;
@@ -200,7 +211,10 @@ static void compute_ordered(struct step *st, uint32_t from, uint32_t side)
 			float *next = attach_at(&x->s.at, OBJ_EXPERTS,
 						l->experts_acc[st->msg.batch][side ^ 1]);
 
-			/* what is committed is not written again: the next part works on a copy (machinery 3, 4) */
+			/*
+			 * what is committed is not written again: the next part works on a copy
+			 * (machinery 3, 4)
+			 */
 			experts_commit_part(x, &st->msg, st->sc->active[i], side);
 			memcpy(next, st->acc, bytes);
 			st->acc = next;

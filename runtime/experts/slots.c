@@ -20,7 +20,10 @@ static uint64_t slot_offset(const struct slots *t, uint32_t slot)
 	       slot % p->slots_per_piece * p->slot_bytes;
 }
 
-/* Takes over what the table says: ready slots keep their expert; a slot that was loading in a predecessor is nobody's until its io_uring is empty. */
+/*
+ * Takes over what the table says: ready slots keep their expert; a slot that was loading in a
+ * predecessor is nobody's until its io_uring is empty.
+ */
 static void adopt(struct slots *t)
 {
 	const struct plan *p = t->s->at.plan;
@@ -85,9 +88,9 @@ static bool may_take(void *context, uint32_t slot)
 	if (word >> 60 != SLOT_LOADING)
 		return true;
 	/*
-	 * A predecessor's read may still land here until init says that its io_uring is empty (machinery 10). The word has the
-	 * generation's low 20 bits: compared in a circle, so that a million deaths do not make a living read look old.
-	 * acquire: what init saw, we see
+	 * A predecessor's read may still land here until init says that its io_uring is empty
+	 * (machinery 10). The word has the generation's low 20 bits: compared in a circle, so that
+	 * a million deaths do not make a living read look old. acquire: what init saw, we see
 	 */
 	return ((atomic_load_explicit(&t->s->at.node->uring_empty, memory_order_acquire) -
 		 (word >> 40)) &
@@ -190,7 +193,10 @@ uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, uint32_t 
 	return slot;
 }
 
-/* Position of the first E4M3 NaN code, or n. Eight bytes at a time: a byte is 0x7f without its sign exactly if adding one carries into bit 7. */
+/*
+ * Position of the first E4M3 NaN code, or n. Eight bytes at a time: a byte is 0x7f without its sign
+ * exactly if adding one carries into bit 7.
+ */
 static size_t find_nan_fp8(const uint8_t *p, size_t n)
 {
 	const uint64_t low = 0x7f7f7f7f7f7f7f7full, one = 0x0101010101010101ull,
@@ -303,7 +309,10 @@ int slots_use(struct slots *t, uint32_t slot, struct weight out[3], struct slot_
 	return 0;
 fail:
 	sl->pins--;
-	/* another step that pinned it meanwhile finds it free and fetches it again: it holds its own pin until then */
+	/*
+	 * another step that pinned it meanwhile finds it free and fetches it again: it holds its
+	 * own pin until then
+	 */
 	if (!sl->pins)
 		release(t, slot);
 	return -1;

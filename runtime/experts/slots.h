@@ -1,6 +1,8 @@
 /*
- * The expert slots: which expert lies in which slot, reading one in, giving one up. The table of slot words lies in experts' object and is written before a read is
- * submitted (machinery 10, 21); everything else here is derived from it or concerns reads of this process only. Used by runtime/experts/ by the leader only.
+ * The expert slots: which expert lies in which slot, reading one in, giving one up. The table of
+ * slot words lies in experts' object and is written before a read is submitted (machinery 10, 21);
+ * everything else here is derived from it or concerns reads of this process only. Used by
+ * runtime/experts/ by the leader only.
  */
 #ifndef RUNTIME_EXPERTS_SLOTS_H
 #define RUNTIME_EXPERTS_SLOTS_H
@@ -37,20 +39,26 @@ struct slot_failure {
 	uint64_t at; /* byte in the file */
 };
 
-/* Attaches to the table: slots that are ready stay ready. A dense model has no slots and no stream. */
+/*
+ * Attaches to the table: slots that are ready stay ready. A dense model has no slots and no stream.
+ */
 MUST_CHECK int slots_open(struct slots *t, const struct server *s, struct err *e);
 
 /* The slot of an expert, ready or being read, pinned; SLOT_NONE if it is in none. */
 uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert);
 
-/* Begins to read an expert that is in no slot. Returns its slot, pinned, or SLOT_NONE while every slot is pinned or still being written. */
+/*
+ * Begins to read an expert that is in no slot. Returns its slot, pinned, or SLOT_NONE while every
+ * slot is pinned or still being written.
+ */
 uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, uint32_t queue);
 
 /* Whether the expert in a pinned slot can be used without waiting. */
 bool slots_ready(const struct slots *t, uint32_t slot);
 
 /*
- * Waits for a pinned slot and checks, once per read, that its numbers are finite. 0 with the three matrices in out, or -1 with *why: the slot is then free again and no longer pinned.
+ * Waits for a pinned slot and checks, once per read, that its numbers are finite. 0 with the three
+ * matrices in out, or -1 with *why: the slot is then free again and no longer pinned.
  */
 MUST_CHECK int slots_use(struct slots *t, uint32_t slot, struct weight out[3],
 			 struct slot_failure *why);

@@ -1,6 +1,7 @@
 /*
- * One step of experts: the feed-forward block of one layer for the rows of a batch. step_prepare checks everything that other processes wrote, step_compute
- * acts on it. Routed experts are in routed.c.
+ * One step of experts: the feed-forward block of one layer for the rows of a batch. step_prepare
+ * checks everything that other processes wrote, step_compute acts on it. Routed experts are in
+ * routed.c.
  */
 #include "runtime/experts/experts.h"
 
@@ -9,7 +10,10 @@
 #include <errno.h>
 #include <string.h>
 
-/* Sorts the rows by expert: start, list, weight, active. Router's ids are checked here, where they become an index. */
+/*
+ * Sorts the rows by expert: start, list, weight, active. Router's ids are checked here, where they
+ * become an index.
+ */
 static int sort_rows(struct step *st, struct err *e)
 {
 	const struct plan *p = st->x->s.at.plan;
@@ -131,7 +135,10 @@ void step_compute(struct step *st)
 	bool last = st->msg.layer == st->pass.area.last_layer;
 	void *twins = st->inside ? NULL : server_twins(&st->x->s, last ? ROLE_ROUTER : ROLE_MLA);
 
-	/* the accumulators of a committed part lack what failed in it, so its error words count too: they have stayed in the object */
+	/*
+	 * the accumulators of a committed part lack what failed in it, so its error words count
+	 * too: they have stayed in the object
+	 */
 	for (uint32_t r = 0; r < st->msg.rows; r++) {
 		if (!routed_resumes(st))
 			st->error_out[r] = st->error_in[r];

@@ -1,6 +1,6 @@
 /*
- * Bodies into options. One table says which fields there are, of which types, where, and what takes them; types are checked first, then
- * values, then what several fields say together. See api.h.
+ * Bodies into options. One table says which fields there are, of which types, where, and what takes
+ * them; types are checked first, then values, then what several fields say together. See api.h.
  */
 #include "runtime/gateway/api.h"
 
@@ -55,7 +55,10 @@ static int unknown_inside(struct reader *c, yyjson_val *key)
 			  c->field, err_name(name, yyjson_get_str(key), yyjson_get_len(key)));
 }
 
-/* A key of an object that is not `known` (NULL: none is) and whose value is not null, or NULL: null means absent. */
+/*
+ * A key of an object that is not `known` (NULL: none is) and whose value is not null, or NULL: null
+ * means absent.
+ */
 static yyjson_val *other_key(yyjson_val *object, const char *known)
 {
 	yyjson_obj_iter it = yyjson_obj_iter_with(object);
@@ -159,7 +162,10 @@ static int take_top_p(struct reader *c, yyjson_val *v)
 {
 	double p = yyjson_get_num(v);
 
-	/* below the normal numbers the router, which flushes them, would read 0; they keep one token all the same */
+	/*
+	 * below the normal numbers the router, which flushes them, would read 0; they keep one
+	 * token all the same
+	 */
 	c->r->top_p = p > 0 && p < DBL_MIN ? DBL_MIN : p;
 	return p > 0 && p <= 1 ? 0 : invalid(c, "must be above 0 and at most 1");
 }
@@ -497,8 +503,8 @@ static bool has_not_finite(yyjson_val *v, unsigned depth)
 }
 
 /*
- * Python writes NaN and Infinity, which JSON lacks, and 1e999 is no double: where nothing else is wrong with a body, the field is named.
- * Returns -1 always.
+ * Python writes NaN and Infinity, which JSON lacks, and 1e999 is no double: where nothing else is
+ * wrong with a body, the field is named. Returns -1 always.
  */
 static int broken_json(struct reader *c, const char *body, size_t len, const yyjson_alc *alc,
 		       const struct err *err)

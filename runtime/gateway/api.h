@@ -1,6 +1,7 @@
 /*
- * The bodies of requests, as api.md has them: JSON checked key by key into options, and prompts into text or token ids. Pure: the same
- * bytes give the same answer, so a request may be read again after a restart. Knows nothing of connections and rings.
+ * The bodies of requests, as api.md has them: JSON checked key by key into options, and prompts
+ * into text or token ids. Pure: the same bytes give the same answer, so a request may be read again
+ * after a restart. Knows nothing of connections and rings.
  */
 #ifndef GATEWAY_API_H
 #define GATEWAY_API_H
@@ -67,20 +68,24 @@ struct api_request {
 };
 
 /*
- * Reads a body for an endpoint. The arena is for this request alone; the caller resets it. Returns 0, or -1 with *e filled.
+ * Reads a body for an endpoint. The arena is for this request alone; the caller resets it. Returns
+ * 0, or -1 with *e filled.
  */
 MUST_CHECK int api_read(struct api_request *r, enum api_endpoint endpoint,
 			const struct api_model *m, const char *body, size_t len, struct arena *a,
 			struct api_error *e);
 
 /*
- * The ids of a chat's or completion's prompt, at most cap stored. Returns how many it has (1 or more, perhaps more than cap), or -1
- * with *e filled.
+ * The ids of a chat's or completion's prompt, at most cap stored. Returns how many it has (1 or
+ * more, perhaps more than cap), or -1 with *e filled.
  */
 MUST_CHECK int64_t api_prompt_ids(struct api_request *r, const struct api_model *m, uint32_t *ids,
 				  size_t cap, struct arena *a, struct api_error *e);
 
-/* Ids of an array of the field `param`, each below the vocabulary's size; at most cap stored. Returns how many, or -1. */
+/*
+ * Ids of an array of the field `param`, each below the vocabulary's size; at most cap stored.
+ * Returns how many, or -1.
+ */
 MUST_CHECK int64_t api_given_ids(const struct api_model *m, yyjson_val *array, const char *param,
 				 uint32_t *ids, size_t cap, struct api_error *e);
 
@@ -98,7 +103,10 @@ int api_refuse(struct api_error *e, int status, const char *param, const char *c
 /* The envelope: {"error": {...}}. */
 void api_write_error(struct out *o, const struct api_error *e);
 
-/* An allocator over an arena for yyjson: what is freed last is reused, the rest waits for the reset. */
+/*
+ * An allocator over an arena for yyjson: what is freed last is reused, the rest waits for the
+ * reset.
+ */
 yyjson_alc api_alc(struct arena *a);
 
 #endif

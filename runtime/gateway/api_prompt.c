@@ -1,4 +1,7 @@
-/* Prompts of requests into ids and text; see api.h. Apart from api.c because only this file knows chat templates. */
+/*
+ * Prompts of requests into ids and text; see api.h. Apart from api.c because only this file knows
+ * chat templates.
+ */
 #include "model/text/template.h"
 #include "runtime/gateway/api.h"
 

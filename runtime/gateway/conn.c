@@ -173,7 +173,10 @@ void conn_consume(struct gateway *g, struct conn *c, uint64_t len)
 {
 	struct own *own = conn_own(c);
 
-	/* What lies in an area was consumed from the ring when it was put there, and all of it belongs to this request. */
+	/*
+	 * What lies in an area was consumed from the ring when it was put there, and all of it
+	 * belongs to this request.
+	 */
 	assert(len >= own->area_len && len <= conn_raw_len(c));
 	conn_draft(c)->head.rx_head += len - own->area_len;
 	conn_release_area(g, c);

@@ -1,6 +1,7 @@
 /*
- * Between a connection and the router: announcements, the end of a reply, and its events. The log is read twice, by two folds: `scan` runs as fast
- * as tokens come and finds the end (so that a slow reader costs no tokens), `render` follows what the client takes. See gateway.h.
+ * Between a connection and the router: announcements, the end of a reply, and its events. The log
+ * is read twice, by two folds: `scan` runs as fast as tokens come and finds the end (so that a slow
+ * reader costs no tokens), `render` follows what the client takes. See gateway.h.
  */
 #include "runtime/gateway/gateway.h"
 
@@ -125,7 +126,10 @@ static uint32_t token_at(const struct gateway *g, const struct conn *c, uint32_t
 	return log[k].token;
 }
 
-/* Tokens in the log, or 0 while the router does not know the request. Never more than were asked for. */
+/*
+ * Tokens in the log, or 0 while the router does not know the request. Never more than were asked
+ * for.
+ */
 static uint32_t available(const struct conn *c)
 {
 	const struct request *q = &conn_draft(c)->request;
@@ -204,7 +208,10 @@ static bool stopping(const struct gateway *g, bool admitted)
 	return !admitted || (until && g->now >= until);
 }
 
-/* Folds the tokens there are. Whether the reply's end, good or bad, has been found; it stands in the draft then. */
+/*
+ * Folds the tokens there are. Whether the reply's end, good or bad, has been found; it stands in
+ * the draft then.
+ */
 static bool find_end(struct gateway *g, struct conn *c)
 {
 	uint32_t n = available(c), status = c->seq.request == conn_draft(c)->request.number
@@ -255,7 +262,10 @@ static void explain(const struct gateway *g, const struct conn *c, struct api_er
 	e->retry_after = 5;
 }
 
-/* Writes event `own->event` to g->rendered. False: it cannot be made yet. *last: nothing follows it. */
+/*
+ * Writes event `own->event` to g->rendered. False: it cannot be made yet. *last: nothing follows
+ * it.
+ */
 static bool render(struct gateway *g, struct conn *c, bool *last)
 {
 	const struct own *own = conn_own(c);
@@ -288,7 +298,9 @@ static bool render(struct gateway *g, struct conn *c, bool *last)
 	return true;
 }
 
-/* Puts the rest of the current event into the out-ring as far as it fits. Whether it is whole now. */
+/*
+ * Puts the rest of the current event into the out-ring as far as it fits. Whether it is whole now.
+ */
 static bool put_event(struct gateway *g, struct conn *c)
 {
 	struct own *own = conn_own(c);
@@ -337,7 +349,10 @@ static bool produce(struct gateway *g, struct conn *c)
 	return own->event != event || conn_draft(c)->head.tx_tail != before;
 }
 
-/* A stream begins when the router has taken the request in, or when a comment is due; anything else when it is whole. */
+/*
+ * A stream begins when the router has taken the request in, or when a comment is due; anything else
+ * when it is whole.
+ */
 static bool may_begin(const struct gateway *g, struct conn *c)
 {
 	const struct own *own = conn_own(c);

@@ -146,7 +146,9 @@ static void look(const struct gateway *g, const struct conn *c, struct conn_view
 	const struct conn_in *in =
 		(const struct conn_in *)attach_at(&g->at, OBJ_CONNS, g->at.layout.conns_in) + c->i;
 
-	/* acquire: bytes in the ring before the count that covers them; pairs with init's release */
+	/*
+	 * acquire: bytes in the ring before the count that covers them; pairs with init's release
+	 */
 	v->life = atomic_load_explicit(&in->life, memory_order_acquire);
 	v->gone = atomic_load_explicit(&in->gone, memory_order_acquire);
 	v->eof = atomic_load_explicit(&in->eof, memory_order_acquire);
@@ -197,7 +199,10 @@ static bool change_life(struct gateway *g, struct conn *c)
 	return true;
 }
 
-/* Produces as much of g->out as fits; the request goes with the last byte. Whether anything was committed. */
+/*
+ * Produces as much of g->out as fits; the request goes with the last byte. Whether anything was
+ * committed.
+ */
 static bool produce_reply(struct gateway *g, struct conn *c, bool once, bool keep)
 {
 	struct own *own = conn_own(c);
@@ -297,8 +302,8 @@ static bool refuse_spill(struct gateway *g, struct conn *c)
 }
 
 /*
- * Whether the request has to wait for the block: the reply to a large one is on its way to a client that still takes it, and to make it again
- * would be dear. Small requests are answered beside it.
+ * Whether the request has to wait for the block: the reply to a large one is on its way to a client
+ * that still takes it, and to make it again would be dear. Small requests are answered beside it.
  */
 static bool must_wait(struct gateway *g, struct conn *c)
 {
@@ -527,7 +532,10 @@ static void ring_init(struct gateway *g)
 	if (!g->ring_init)
 		return;
 	g->ring_init = false;
-	/* seq_cst: our commits before init's flag; pairs with init's fence between its flag and its look at the records */
+	/*
+	 * seq_cst: our commits before init's flag; pairs with init's fence between its flag and its
+	 * look at the records
+	 */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_exchange_explicit(&g->at.bells->init_idle, 0, memory_order_seq_cst)) {
 		do

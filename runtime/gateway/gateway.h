@@ -1,14 +1,16 @@
 /*
- * The gateway: HTTP in byte rings on one side, requests and token logs on the other. A pure function of committed state (machinery 15): each
- * connection has one record (ipc/conn.h), and everything else here is a cache that a successor makes again from records, rings and logs.
+ * The gateway: HTTP in byte rings on one side, requests and token logs on the other. A pure
+ * function of committed state (machinery 15): each connection has one record (ipc/conn.h), and
+ * everything else here is a cache that a successor makes again from records, rings and logs.
  *
  * A connection's phases, in its record:
  *   READ      bytes of a request are awaited or being taken; they stay in the ring, or raw in an assembly area, until the request has been answered
  *   REPLY     a reply that needs more than the free part of the out-ring; its request is still there, so that the same bytes are made again
  *   GENERATE  the request has been consumed and stands in the record; the reply follows the token log
  *
- * Invariants: 1. a commit publishes at most what a successor would produce from the same record. 2. The prompt area and the stop strings of a
- * connection are written only while the router holds no live sequence of it. 3. Nothing read from the router is used unchecked.
+ * Invariants: 1. a commit publishes at most what a successor would produce from the same record. 2.
+ * The prompt area and the stop strings of a connection are written only while the router holds no
+ * live sequence of it. 3. Nothing read from the router is used unchecked.
  */
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
@@ -126,17 +128,27 @@ struct gateway {
 	bool scratch_dirty;    /* large scratch memory was touched */
 };
 
-/* Reads all records of attached objects; ix is the checked index among them. Returns 0 or -errno. */
+/*
+ * Reads all records of attached objects; ix is the checked index among them. Returns 0 or -errno.
+ */
 MUST_CHECK int gateway_open(struct gateway *g, const struct attach *at, const struct index *ix,
 			    struct err *e);
 void gateway_close(struct gateway *g);
 
-/* Does what can be done and returns when the next deadline is (monotonic; UINT64_MAX: none). Never blocks. */
+/*
+ * Does what can be done and returns when the next deadline is (monotonic; UINT64_MAX: none). Never
+ * blocks.
+ */
 uint64_t gateway_step(struct gateway *g);
 
-/* Gives [p, p + len) of scratch memory back, all but the first MiB and as far as it is whole pages. */
+/*
+ * Gives [p, p + len) of scratch memory back, all but the first MiB and as far as it is whole pages.
+ */
 void gateway_give_back(void *p, size_t len);
-/* The same of the tokenizer's, which holds nothing between two texts, and of the JSON at hand: nothing of its request is used any more. */
+/*
+ * The same of the tokenizer's, which holds nothing between two texts, and of the JSON at hand:
+ * nothing of its request is used any more.
+ */
 void gateway_drop_text(struct gateway *g);
 
 /* One connection, up to its next commit. Returns whether it committed. */
@@ -162,9 +174,15 @@ void conn_commit(struct gateway *g, struct conn *c);
 /* Bytes of the request being read: whole bytes so far, and a look at a stretch of them. */
 uint64_t conn_raw_len(const struct conn *c);
 size_t conn_raw(const struct gateway *g, const struct conn *c, uint64_t from, const char **bytes);
-/* Moves the request's bytes from the ring to an assembly area, which is to hold `whole` of them (0: not known yet). False: there is no room for it. */
+/*
+ * Moves the request's bytes from the ring to an assembly area, which is to hold `whole` of them (0:
+ * not known yet). False: there is no room for it.
+ */
 bool conn_spill(struct gateway *g, struct conn *c, uint64_t whole);
-/* Gives the memory of areas that are free back. Only between commits: a released area is not free before. */
+/*
+ * Gives the memory of areas that are free back. Only between commits: a released area is not free
+ * before.
+ */
 void conn_clean_areas(struct gateway *g);
 /* Takes the request's bytes away: they have been answered. */
 void conn_consume(struct gateway *g, struct conn *c, uint64_t len);
@@ -182,7 +200,10 @@ void conn_closing(struct conn *c);
 /* Reads what the router has committed; whether it differs from the last look. */
 void follow_look(const struct gateway *g, struct conn *c);
 bool follow_changed(const struct gateway *g, const struct conn *c);
-/* Whether the router holds nothing of the connection's last request, so that its areas may be written. */
+/*
+ * Whether the router holds nothing of the connection's last request, so that its areas may be
+ * written.
+ */
 bool follow_quiet(const struct conn *c);
 /* Publishes announcements that wait. */
 void follow_announce(struct gateway *g);
@@ -202,7 +223,10 @@ enum served {
 
 enum served serve(struct gateway *g, struct conn *c, bool keep);
 
-/* Begins a reply's body in g->out, in the small block where the other one is kept for somebody; serve_end puts the head in front of it, and drops the body for HEAD. */
+/*
+ * Begins a reply's body in g->out, in the small block where the other one is kept for somebody;
+ * serve_end puts the head in front of it, and drops the body for HEAD.
+ */
 struct out *serve_begin(struct gateway *g);
 void serve_end(struct gateway *g, const struct http *h, const struct http_head *head);
 /* An error reply, whole. */

@@ -1,4 +1,7 @@
-/* A chat or completion request into a connection's record, and the words for what went wrong with one. See gateway.h. */
+/*
+ * A chat or completion request into a connection's record, and the words for what went wrong with
+ * one. See gateway.h.
+ */
 #include "runtime/gateway/gateway.h"
 
 #include "model/tensors.h"

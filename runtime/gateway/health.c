@@ -1,6 +1,7 @@
 /*
- * /health: green if a token came through every server within the last 30 seconds; else asking starts the known-answer request, and all who ask
- * meanwhile share it. Red stays red where weights are damaged (client_record.damage). See gateway.h and api.md "Health".
+ * /health: green if a token came through every server within the last 30 seconds; else asking
+ * starts the known-answer request, and all who ask meanwhile share it. Red stays red where weights
+ * are damaged (client_record.damage). See gateway.h and api.md "Health".
  */
 #include "runtime/gateway/gateway.h"
 

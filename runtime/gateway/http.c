@@ -141,7 +141,9 @@ static int on_headers_complete(llhttp_t *p)
 	h->has_body = h->chunked || h->length > 0;
 	h->expect = h->expect && h->http11 && h->has_body;
 	h->headers_done = true;
-	/* An offer to speak another protocol is declined by going on in this one (RFC 9110, 7.8). */
+	/*
+	 * An offer to speak another protocol is declined by going on in this one (RFC 9110, 7.8).
+	 */
 	p->upgrade = p->method == HTTP_CONNECT;
 	return 0;
 }
@@ -160,7 +162,10 @@ static int on_body(llhttp_t *p, const char *at, size_t len)
 {
 	struct http *h = self(p);
 
-	/* A longer Content-Length or chunk was seen in time: only the first bytes behind such a length can come here. */
+	/*
+	 * A longer Content-Length or chunk was seen in time: only the first bytes behind such a
+	 * length can come here.
+	 */
 	if (len > HTTP_BODY_MAX - h->body_bytes)
 		return refuse(h, 413, "the body is larger than 16 MiB");
 	if (h->body)
@@ -216,7 +221,10 @@ static enum http_result bad(struct http *h, llhttp_errno_t code)
 	return HTTP_BAD;
 }
 
-/* llhttp skips line ends before a request, of both kinds; a bare LF is none here. Whether there is none. */
+/*
+ * llhttp skips line ends before a request, of both kinds; a bare LF is none here. Whether there is
+ * none.
+ */
 static bool strict_blanks(struct http *h, const char *bytes, size_t len)
 {
 	for (size_t i = 0; i < len && (bytes[i] == '\r' || bytes[i] == '\n'); i++) {

@@ -1,7 +1,8 @@
 /*
- * One HTTP/1 request out of a connection's bytes: llhttp in its strict form, and what api.md asks for beyond it (limits, versions, transfer
- * codings). Incremental: bytes are fed as they come, and parsing stops exactly behind the request. Never stored: after a restart
- * the request is fed again from its first byte. Knows nothing of rings or endpoints.
+ * One HTTP/1 request out of a connection's bytes: llhttp in its strict form, and what api.md asks
+ * for beyond it (limits, versions, transfer codings). Incremental: bytes are fed as they come, and
+ * parsing stops exactly behind the request. Never stored: after a restart the request is fed again
+ * from its first byte. Knows nothing of rings or endpoints.
  */
 #ifndef GATEWAY_HTTP_H
 #define GATEWAY_HTTP_H
@@ -67,8 +68,8 @@ static inline bool http_is_head(const struct http *h)
 }
 
 /*
- * The path of the request's target: absolute form and query cut off, %XX decoded. Returns its length; -1 if it is longer than cap or
- * holds a bad escape or %00. "*" stays "*".
+ * The path of the request's target: absolute form and query cut off, %XX decoded. Returns its
+ * length; -1 if it is longer than cap or holds a bad escape or %00. "*" stays "*".
  */
 int http_path(const struct http *h, char *out, size_t cap);
 

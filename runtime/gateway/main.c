@@ -1,4 +1,7 @@
-/* The gateway's main; see gateway.h. init has made the objects, and everything after gateway_open needs no more than futexes, clocks and FD_BELL. */
+/*
+ * The gateway's main; see gateway.h. init has made the objects, and everything after gateway_open
+ * needs no more than futexes, clocks and FD_BELL.
+ */
 #include "runtime/gateway/gateway.h"
 
 #include <stdio.h>

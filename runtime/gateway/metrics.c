@@ -1,4 +1,7 @@
-/* /metrics: every server's counters in Prometheus' text form, one line per role (machinery 25). See gateway.h. */
+/*
+ * /metrics: every server's counters in Prometheus' text form, one line per role (machinery 25). See
+ * gateway.h.
+ */
 #include "runtime/gateway/gateway.h"
 
 #include <string.h>

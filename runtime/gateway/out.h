@@ -1,6 +1,7 @@
 /*
- * Text that is being written into a fixed block: replies, heads and events. Nothing allocates and nothing overruns: what does not
- * fit sets `full`, and the caller asks once at the end. Used by everything in the gateway that makes bytes for a client.
+ * Text that is being written into a fixed block: replies, heads and events. Nothing allocates and
+ * nothing overruns: what does not fit sets `full`, and the caller asks once at the end. Used by
+ * everything in the gateway that makes bytes for a client.
  */
 #ifndef GATEWAY_OUT_H
 #define GATEWAY_OUT_H

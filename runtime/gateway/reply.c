@@ -12,7 +12,10 @@ int reply_env_open(struct reply_env *env, struct arena *a, struct err *e)
 {
 	env->piece_cap = (env->tokenizer ? detokenizer_piece_max(env->tokenizer) : 0) + 16;
 	env->work_cap = env->piece_cap + STOP_BYTES + 16;
-	/* both texts escaped, each byte at most \u00xx, and the envelope with the model's name twice over */
+	/*
+	 * both texts escaped, each byte at most \u00xx, and the envelope with the model's name
+	 * twice over
+	 */
 	env->event_cap = 12 * env->work_cap + 8192;
 	env->piece = arena_alloc(a, env->piece_cap, 64);
 	env->work = arena_alloc(a, env->work_cap, 64);
@@ -152,7 +155,10 @@ static void stream_role(const struct reply *r, struct out *o)
 {
 	struct out c = chunk_begin(r);
 
-	/* OpenAI's form; null where the reply begins inside its reasoning, as its content may stay null */
+	/*
+	 * OpenAI's form; null where the reply begins inside its reasoning, as its content may stay
+	 * null
+	 */
 	out_format(&c,
 		   "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":%s},"
 		   "\"logprobs\":null,\"finish_reason\":null}",
@@ -218,7 +224,10 @@ static void whole_begin(const struct reply *r, struct out *o)
 					  : "{\"index\":0,\"text\":\"");
 }
 
-/* A string is open in the JSON text from its first byte on; opening the content closes the reasoning. */
+/*
+ * A string is open in the JSON text from its first byte on; opening the content closes the
+ * reasoning.
+ */
 static void open_reasoning(struct reply_fold *f, struct out *o)
 {
 	if (!f->reasoning_open)

@@ -1,9 +1,12 @@
 /*
- * A generated reply as a pure function of its request and the token log (machinery 15). The reply is a sequence of events: the beginning, one
- * per token, the end; each event is some bytes, perhaps none. What was rendered is named by (events done, bytes of the current one), so a
- * successor makes the same bytes again. State that depends on tokens is a fold over them and is recomputed, never stored.
+ * A generated reply as a pure function of its request and the token log (machinery 15). The reply
+ * is a sequence of events: the beginning, one per token, the end; each event is some bytes, perhaps
+ * none. What was rendered is named by (events done, bytes of the current one), so a successor makes
+ * the same bytes again. State that depends on tokens is a fold over them and is recomputed, never
+ * stored.
  *
- * Streamed: an event is a chunk with a `data:` line. Not streamed: the events are consecutive pieces of one JSON text.
+ * Streamed: an event is a chunk with a `data:` line. Not streamed: the events are consecutive
+ * pieces of one JSON text.
  */
 #ifndef GATEWAY_REPLY_H
 #define GATEWAY_REPLY_H
@@ -60,7 +63,10 @@ struct reply {
 	struct stop_set stops;
 };
 
-/* Names a request: id and drawn seed come from this. out: 32 bytes, a hash of the node's random block. */
+/*
+ * Names a request: id and drawn seed come from this. out: 32 bytes, a hash of the node's random
+ * block.
+ */
 void reply_draw(const uint64_t random[4], uint32_t conn, uint64_t number, uint8_t out[32]);
 /* Writes r->id for the request; r->flags must be set. */
 void reply_name(struct reply *r, uint32_t conn, uint64_t number);
@@ -89,9 +95,14 @@ struct reply_fold {
 
 void reply_fold_begin(const struct reply *r, struct reply_fold *f, char *held);
 
-/* Events. Each appends to o. `body_len` is that of all JSON pieces together; of no use to a stream. */
+/*
+ * Events. Each appends to o. `body_len` is that of all JSON pieces together; of no use to a stream.
+ */
 void reply_begin(const struct reply *r, uint64_t body_len, struct out *o);
-/* Folds the next token; o may be NULL (nothing is written). Afterwards f->finish says whether it was the last one. */
+/*
+ * Folds the next token; o may be NULL (nothing is written). Afterwards f->finish says whether it
+ * was the last one.
+ */
 void reply_token(const struct reply *r, struct reply_fold *f, uint32_t token, struct out *o);
 void reply_end(const struct reply *r, const struct reply_fold *f, uint32_t cached, struct out *o);
 /* The end of a stream that has begun and cannot go on. */

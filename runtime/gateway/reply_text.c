@@ -1,4 +1,7 @@
-/* Tokens to the two texts of a reply, reasoning and content: tags cut out, stop strings found and held back. See reply.h. */
+/*
+ * Tokens to the two texts of a reply, reasoning and content: tags cut out, stop strings found and
+ * held back. See reply.h.
+ */
 #include "runtime/gateway/reply_text.h"
 
 #include <string.h>

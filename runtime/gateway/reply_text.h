@@ -1,4 +1,7 @@
-/* Between reply_text.c, which folds tokens into text, and reply.c, which makes events of the text. Not for others. */
+/*
+ * Between reply_text.c, which folds tokens into text, and reply.c, which makes events of the text.
+ * Not for others.
+ */
 #ifndef GATEWAY_REPLY_TEXT_H
 #define GATEWAY_REPLY_TEXT_H
 

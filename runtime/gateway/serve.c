@@ -1,4 +1,7 @@
-/* From a whole request to its answer: the table of endpoints, and the small ones themselves. See gateway.h. */
+/*
+ * From a whole request to its answer: the table of endpoints, and the small ones themselves. See
+ * gateway.h.
+ */
 #include "runtime/gateway/gateway.h"
 
 #include "runtime/clock.h"

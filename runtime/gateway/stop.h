@@ -1,7 +1,8 @@
 /*
- * Finds the first of several strings in a text that arrives in pieces, and says how much of the end of the text must be held back
- * because a string may have begun there. Used for a reply's stop strings and for the tags around its reasoning. Pure; its state is
- * recomputed from the text after a restart.
+ * Finds the first of several strings in a text that arrives in pieces, and says how much of the end
+ * of the text must be held back because a string may have begun there. Used for a reply's stop
+ * strings and for the tags around its reasoning. Pure; its state is recomputed from the text after
+ * a restart.
  */
 #ifndef GATEWAY_STOP_H
 #define GATEWAY_STOP_H
@@ -29,13 +30,15 @@ struct stop_state {
 };
 
 /*
- * Adds a string of 1 to STOP_BYTES bytes; `table` has room for len entries and both stay as long as the set is used.
+ * Adds a string of 1 to STOP_BYTES bytes; `table` has room for len entries and both stay as long as
+ * the set is used.
  */
 void stop_add(struct stop_set *set, const char *text, size_t len, uint16_t *table);
 
 /*
- * Takes the next piece of the text. Returns the distance from the piece's end back to the earliest start of a string that became complete
- * inside the piece, or 0 if none did. Of strings that begin together it does not matter which.
+ * Takes the next piece of the text. Returns the distance from the piece's end back to the earliest
+ * start of a string that became complete inside the piece, or 0 if none did. Of strings that begin
+ * together it does not matter which.
  */
 size_t stop_push(const struct stop_set *set, struct stop_state *s, const char *piece, size_t len);
 

@@ -1,7 +1,8 @@
 /*
- * The program `loader`: the one that reads hostile files. `loader survey` parses a checkpoint and writes the index object, `loader loader` fills the resident
- * object from the drive; each is started once by init with the model's files at FD_FILE and up, and is gone when it has finished (machinery 19). Its text
- * goes to stderr and its exit status is the one that init ends with.
+ * The program `loader`: the one that reads hostile files. `loader survey` parses a checkpoint and
+ * writes the index object, `loader loader` fills the resident object from the drive; each is
+ * started once by init with the model's files at FD_FILE and up, and is gone when it has finished
+ * (machinery 19). Its text goes to stderr and its exit status is the one that init ends with.
  */
 #include "ipc/attach.h"
 #include "model/index.h"

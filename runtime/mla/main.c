@@ -1,6 +1,7 @@
 /*
- * The server `mla`: attention. A pure function from messages of router and experts, the rows they name and the latent KV pages to rows of its own object.
- * It owns the pages; page tables belong to router. Started by init; see machinery 2-6, 17.
+ * The server `mla`: attention. A pure function from messages of router and experts, the rows they
+ * name and the latent KV pages to rows of its own object. It owns the pages; page tables belong to
+ * router. Started by init; see machinery 2-6, 17.
  */
 #include "runtime/mla/mla.h"
 

@@ -1,6 +1,7 @@
 /*
- * mla's steps. One message is one step: read it and what it names, write the rows after attention where nobody looks yet, commit. A step that is cut
- * off is done again from the same input: rows come from another object than they go to, and KV rows are written with the same bytes.
+ * mla's steps. One message is one step: read it and what it names, write the rows after attention
+ * where nobody looks yet, commit. A step that is cut off is done again from the same input: rows
+ * come from another object than they go to, and KV rows are written with the same bytes.
  */
 #include "runtime/mla/mla.h"
 
@@ -44,7 +45,10 @@ static uint16_t *kv_page(const struct mla *m, uint32_t page)
 	return attach_at(a, OBJ_KV, a->layout.kv_pages + page * a->plan->kv_page_bytes);
 }
 
-/* Copies of shared pages that a sequence is about to write on (machinery 17): in the pass's first step. */
+/*
+ * Copies of shared pages that a sequence is about to write on (machinery 17): in the pass's first
+ * step.
+ */
 static int copy_pages(const struct mla_step *st, struct err *e)
 {
 	const struct plan *p = st->m->s.at.plan;
@@ -67,7 +71,10 @@ static int copy_pages(const struct mla_step *st, struct err *e)
 	return 0;
 }
 
-/* What workers use as an index, or look at twice, is copied first: router and experts could change it between two looks. */
+/*
+ * What workers use as an index, or look at twice, is copied first: router and experts could change
+ * it between two looks.
+ */
 static int fill_rows(struct mla_step *st, const uint64_t *error, struct err *e)
 {
 	const struct pass *p = &st->pass;

@@ -1,5 +1,6 @@
 /*
- * mla's state: everything committed lies in its object's record, the rest is scratch. Used by runtime/mla/ only.
+ * mla's state: everything committed lies in its object's record, the rest is scratch. Used by
+ * runtime/mla/ only.
  */
 #ifndef RUNTIME_MLA_MLA_H
 #define RUNTIME_MLA_MLA_H
@@ -29,8 +30,8 @@ struct mla_step {
 };
 
 /*
- * Everything a step needs, checked; nothing is written. `from_router`: the message came with embedding rows. -EBADMSG with
- * a text where area, rows or page lists are not possible.
+ * Everything a step needs, checked; nothing is written. `from_router`: the message came with
+ * embedding rows. -EBADMSG with a text where area, rows or page lists are not possible.
  */
 MUST_CHECK int mla_prepare(struct mla_step *st, bool from_router, struct err *e);
 

@@ -1,6 +1,7 @@
 /*
- * The server `router`: sequences and schedule, embedding, gates, final norm and head, sampler. It decides which rows run next, which experts each row needs and
- * which token comes out. Started by init; see machinery 2-6, 15-18.
+ * The server `router`: sequences and schedule, embedding, gates, final norm and head, sampler. It
+ * decides which rows run next, which experts each row needs and which token comes out. Started by
+ * init; see machinery 2-6, 15-18.
  */
 #include "runtime/router/router.h"
 

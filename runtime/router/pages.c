@@ -1,6 +1,7 @@
 /*
- * KV pages: taking, keeping and finding them again (machinery 17). A page is free (no name, no reference), in use (referenced), or kept (a name, no reference): kept pages
- * are taken least recently used first when free ones run out. One page is reserved for the known-answer request.
+ * KV pages: taking, keeping and finding them again (machinery 17). A page is free (no name, no
+ * reference), in use (referenced), or kept (a name, no reference): kept pages are taken least
+ * recently used first when free ones run out. One page is reserved for the known-answer request.
  */
 #include "runtime/router/router.h"
 
@@ -130,8 +131,9 @@ static bool have_blank(const struct router *r)
 }
 
 /*
- * The last, partly shared page: copied if somebody uses it or its other positions can be kept too, else cut and taken over. Two conversations that begin alike
- * thus keep both their pages while there is room. False if there is no page for the copy.
+ * The last, partly shared page: copied if somebody uses it or its other positions can be kept too,
+ * else cut and taken over. Two conversations that begin alike thus keep both their pages while
+ * there is room. False if there is no page for the copy.
  */
 static bool take_part(struct router *r, uint32_t conn, uint32_t page, uint32_t shared)
 {
@@ -189,7 +191,10 @@ void pages_reuse(struct router *r, uint32_t conn)
 		previous = router_page(r, page)->name;
 		position += shared;
 	}
-	/* the last token's row is computed again where everything was found: the same bytes in the same place */
+	/*
+	 * the last token's row is computed again where everything was found: the same bytes in the
+	 * same place
+	 */
 	q->computed = position < known ? position : known - 1;
 	if (q->copy_rows > q->computed % KV_PAGE_ROWS &&
 	    q->computed / KV_PAGE_ROWS + 1 == q->n_pages)
@@ -214,7 +219,10 @@ void pages_release(struct router *r, uint32_t conn)
 	q->computed = 0;
 }
 
-/* The name of a page that has just become full: that of a page which holds the same ids behind the same predecessor, so that what follows either is found. */
+/*
+ * The name of a page that has just become full: that of a page which holds the same ids behind the
+ * same predecessor, so that what follows either is found.
+ */
 static uint64_t full_name(const struct router *r, uint32_t page)
 {
 	const struct router_page *own = router_page(r, page);

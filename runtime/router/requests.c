@@ -1,6 +1,7 @@
 /*
- * From requests in connection records to sequences (machinery 15). The client role is not believed: what its record says is copied, checked and only then used, and what
- * it announces is looked up again in the record.
+ * From requests in connection records to sequences (machinery 15). The client role is not believed:
+ * what its record says is copied, checked and only then used, and what it announces is looked up
+ * again in the record.
  */
 #include "runtime/router/router.h"
 
@@ -58,7 +59,10 @@ void requests_end(struct router *r, uint32_t conn, enum seq_status status, uint6
 	q->place = NO_PLACE;
 }
 
-/* Whether one more may wait: places that are free are given out first, so that many requests at once are not refused for want of a look. */
+/*
+ * Whether one more may wait: places that are free are given out first, so that many requests at
+ * once are not refused for want of a look.
+ */
 static bool has_room(struct router *r)
 {
 	while (router_head(r)->queued >= r->s.at.plan->queue) {

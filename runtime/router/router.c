@@ -150,7 +150,10 @@ struct router *router_open(struct err *e)
 				1; /* 0 means no pass; committed with the first step */
 	}
 	pages_open(r);
-	/* a predecessor may have died between popping an announcement and the end of that connection's pass */
+	/*
+	 * a predecessor may have died between popping an announcement and the end of that
+	 * connection's pass
+	 */
 	memset(r->again, 1, sizeof(r->again));
 	return r;
 }

@@ -1,12 +1,15 @@
 /*
- * router's state. Everything committed lies in the record of router's object: a head, one sequence per connection, page tables by place, pages. Reference counts of pages
- * and the like are derived from it when a successor attaches. Used by runtime/router/ only.
+ * router's state. Everything committed lies in the record of router's object: a head, one sequence
+ * per connection, page tables by place, pages. Reference counts of pages and the like are derived
+ * from it when a successor attaches. Used by runtime/router/ only.
  *
  * Invariants, each asserted where it is used:
  *  1. A sequence has a place exactly while it is SEQ_RUNNING (health: the place behind the last).
  *  2. Positions 0 .. computed - 1 of a running sequence have KV rows; its table covers them.
- *  3. A page is written only by the one running sequence whose table ends with it; pages before a table's last are shared and full.
- *  4. A page's name speaks of ids that lie in router_page_ids, and of KV rows of passes that have ended.
+ *  3. A page is written only by the one running sequence whose table ends with it; pages before a
+ *     table's last are shared and full.
+ *  4. A page's name speaks of ids that lie in router_page_ids, and of KV rows of passes that have
+ *     ended.
  */
 #ifndef RUNTIME_ROUTER_ROUTER_H
 #define RUNTIME_ROUTER_ROUTER_H
@@ -84,17 +87,24 @@ void pages_drop(struct router *r, uint32_t page);
 /* The page kept for the known-answer request. */
 uint32_t pages_reserved(const struct router *r);
 /*
- * Finds the longest run of positions that kept pages share with the sequence's known tokens and puts it into its table (place set, n_pages 0):
- * sets n_pages, computed and the copy. Never all known tokens: the last is always computed.
+ * Finds the longest run of positions that kept pages share with the sequence's known tokens and
+ * puts it into its table (place set, n_pages 0): sets n_pages, computed and the copy. Never all
+ * known tokens: the last is always computed.
  */
 void pages_reuse(struct router *r, uint32_t conn);
 /* Gives back all pages of a sequence. */
 void pages_release(struct router *r, uint32_t conn);
-/* Names the pages of n rows of a pass that has ended: by the tokens that were computed, whatever stands in the prompt's area now. */
+/*
+ * Names the pages of n rows of a pass that has ended: by the tokens that were computed, whatever
+ * stands in the prompt's area now.
+ */
 void pages_name(struct router *r, uint32_t conn, const struct pass_row *row, uint32_t n);
 
 /* ---- schedule.c ---- */
-/* Admits what fits and starts a pass on each idle batch. Whether a pass was started (and committed). */
+/*
+ * Admits what fits and starts a pass on each idle batch. Whether a pass was started (and
+ * committed).
+ */
 bool schedule(struct router *r);
 /* Gives the oldest queued sequence a place if its pages are there. Whether it got one. */
 bool schedule_admit(struct router *r);

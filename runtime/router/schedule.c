@@ -1,6 +1,7 @@
 /*
- * The schedule: who gets a place, which rows run next, and the first step of a pass (machinery 6, 7, 18). Decode rows form one batch, prefill rows the other; a sequence
- * has rows in at most one running pass. Whatever is decided here, tokens do not depend on it.
+ * The schedule: who gets a place, which rows run next, and the first step of a pass (machinery 6,
+ * 7, 18). Decode rows form one batch, prefill rows the other; a sequence has rows in at most one
+ * running pass. Whatever is decided here, tokens do not depend on it.
  */
 #include "runtime/router/router.h"
 
@@ -89,7 +90,10 @@ static void set_back(struct router *r, uint32_t conn)
 	count_add(r->s.at.log, COUNT_PREEMPTED, 1);
 }
 
-/* Makes sure that the sequence has the page of `position`. False: not now; somebody younger gives up pages, or this one was set back itself. */
+/*
+ * Makes sure that the sequence has the page of `position`. False: not now; somebody younger gives
+ * up pages, or this one was set back itself.
+ */
 static bool have_page(struct router *r, uint32_t conn, uint32_t position)
 {
 	uint32_t page, other;
@@ -116,7 +120,10 @@ static bool have_page(struct router *r, uint32_t conn, uint32_t position)
 	return true;
 }
 
-/* Adds rows of a sequence at positions from .. to - 1 (MTP: of the pairs whose first members they are); fewer if pages or room run out. */
+/*
+ * Adds rows of a sequence at positions from .. to - 1 (MTP: of the pairs whose first members they
+ * are); fewer if pages or room run out.
+ */
 static void build_rows(struct build *b, uint32_t conn, uint32_t from, uint32_t to)
 {
 	struct router *r = b->r;
@@ -180,7 +187,10 @@ static void embed_work(void *context, struct worker *w)
 		embed_rows(&r->s.model, r->token, m->b->area->rows, rows, w);
 }
 
-/* MTP: the hidden states of the pairs, in the order of the pass's rows. They stand behind the picked rows' place, which the pass does not need yet. */
+/*
+ * MTP: the hidden states of the pairs, in the order of the pass's rows. They stand behind the
+ * picked rows' place, which the pass does not need yet.
+ */
 static const float *gather_final(struct router *r, const struct build *b)
 {
 	const struct layout *l = &r->s.at.layout;
@@ -228,7 +238,10 @@ static void launch(struct build *b)
 	count_add(a->log, COUNT_PASSES, 1);
 }
 
-/* Pages that a queued sequence needs beyond those it finds: its tokens', and one more where it was set back (machinery 18). */
+/*
+ * Pages that a queued sequence needs beyond those it finds: its tokens', and one more where it was
+ * set back (machinery 18).
+ */
 static bool pages_suffice(const struct router *r, const struct router_seq *q)
 {
 	uint32_t need = (router_known(q) + KV_PAGE_ROWS - 1) / KV_PAGE_ROWS;
@@ -309,7 +322,10 @@ static bool start_health(struct router *r)
 	return true;
 }
 
-/* Whether a score client still reads rows of the last pass: the logits object is not overwritten before. */
+/*
+ * Whether a score client still reads rows of the last pass: the logits object is not overwritten
+ * before.
+ */
 static bool rows_unread(const struct router *r)
 {
 	for (uint32_t c = 0; r->s.at.plan->score && c < CONNS; c++) {

@@ -1,6 +1,7 @@
 /*
- * router's steps inside a pass: the gate of each layer (ROUTE to FEED) and the end (FINISH to tokens). What a pass computed becomes visible with the commit of its last
- * step only: positions, tokens, page names.
+ * router's steps inside a pass: the gate of each layer (ROUTE to FEED) and the end (FINISH to
+ * tokens). What a pass computed becomes visible with the commit of its last step only: positions,
+ * tokens, page names.
  */
 #include "runtime/router/router.h"
 
@@ -151,7 +152,10 @@ static const uint8_t *candidates(const struct router *r)
 	return ix->candidates.count ? (const uint8_t *)ix + ix->candidates.off : NULL;
 }
 
-/* Draws the next token of a sequence from its logit row; it is in the log when the record is committed. */
+/*
+ * Draws the next token of a sequence from its logit row; it is in the log when the record is
+ * committed.
+ */
 static void sample(struct router *r, uint32_t conn, const float *logits)
 {
 	struct router_seq *q = router_seq_edit(r, conn);
@@ -231,7 +235,10 @@ static void finish_score(struct router *r, uint32_t conn, uint32_t row0, uint32_
 		requests_end(r, conn, SEQ_DONE, 0);
 }
 
-/* One sequence's rows [row0, row0 + n) of a pass that has ended; `picked` of its logit rows begin at `logits`. */
+/*
+ * One sequence's rows [row0, row0 + n) of a pass that has ended; `picked` of its logit rows begin
+ * at `logits`.
+ */
 static void finish_rows(const struct step *st, uint32_t row0, uint32_t n, uint64_t error,
 			const float *logits)
 {
@@ -277,7 +284,10 @@ static void finish_rows(const struct step *st, uint32_t row0, uint32_t n, uint64
 	q->set_back = 0;
 }
 
-/* Appends the rows of a main pass to the trace: for scribe, which may be too slow and then loses some. */
+/*
+ * Appends the rows of a main pass to the trace: for scribe, which may be too slow and then loses
+ * some.
+ */
 static void trace_rows(const struct step *st)
 {
 	struct router *r = st->r;
@@ -317,7 +327,10 @@ static void trace_rows(const struct step *st)
 			weight += k;
 		}
 	}
-	/* release: the records are whole before the count that names them; pairs with scribe's acquire */
+	/*
+	 * release: the records are whole before the count that names them; pairs with scribe's
+	 * acquire
+	 */
 	atomic_store_explicit(&ring->head, head, memory_order_release);
 	attach_ring(a, ROLE_SCRIBE);
 }
@@ -373,7 +386,10 @@ static void finish_commit(const struct step *st, bool ended)
 
 /* ---- messages ---- */
 
-/* In the draft: the rows of a running pass are done again as a new one, and steps of the old one are popped without work (machinery 5). */
+/*
+ * In the draft: the rows of a running pass are done again as a new one, and steps of the old one
+ * are popped without work (machinery 5).
+ */
 static void abandon(struct router *r, uint32_t batch)
 {
 	struct router_head *h = router_head(r);
@@ -416,7 +432,10 @@ bool steps_abandon_refused(struct router *r)
 	return any;
 }
 
-/* A bad message: popped, its sender named, and the pass that now cannot end is run again; one commit, as nobody else would notice that it cannot. */
+/*
+ * A bad message: popped, its sender named, and the pass that now cannot end is run again; one
+ * commit, as nobody else would notice that it cannot.
+ */
 static void drop(struct step *st, bool finish)
 {
 	struct router *r = st->r;

@@ -1,5 +1,6 @@
 /*
- * The program `score`: the client role of a `penstock score` run, started by init in the gateway's place (boot/README.md).
+ * The program `score`: the client role of a `penstock score` run, started by init in the gateway's
+ * place (boot/README.md).
  */
 #include "runtime/score/score.h"
 

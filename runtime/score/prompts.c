@@ -1,4 +1,7 @@
-/* Reads the prompts of a score run; see score.h. The file is the user's, so every refusal says where and what. */
+/*
+ * Reads the prompts of a score run; see score.h. The file is the user's, so every refusal says
+ * where and what.
+ */
 #include "runtime/score/score.h"
 
 #include "model/text/tokenizer.h"

@@ -1,6 +1,7 @@
 /*
- * A score run: one prompt per connection record at a time, as many as there are places. Router computes a pass, leaves its logit rows in the logits object and
- * its routes in its own, and goes on when `taken` says that they have been read.
+ * A score run: one prompt per connection record at a time, as many as there are places. Router
+ * computes a pass, leaves its logit rows in the logits object and its routes in its own, and goes
+ * on when `taken` says that they have been read.
  */
 #include "runtime/score/score.h"
 
@@ -84,7 +85,10 @@ static void announce(struct score *s, uint32_t conn)
 
 	record_touch(&s->lane[conn].record, own, sizeof(*own));
 	record_commit(&s->lane[conn].record);
-	/* never full: at most two announcements of each of 256 lanes are unread, and router reads all before it works */
+	/*
+	 * never full: at most two announcements of each of 256 lanes are unread, and router reads
+	 * all before it works
+	 */
 	ring_put(attach_at(a, OBJ_CLIENT, a->layout.client_ring), RING_ENTRIES_ANNOUNCE,
 		 d->announce_tail, d->announce_tail, &m);
 	record_touch(&s->rings, d, sizeof(*d));
@@ -317,7 +321,10 @@ int score_run(struct score *s, struct err *e)
 			if (rc)
 				return rc;
 		}
-		/* nothing can be missed: a commit after `before` was read rings the bell that is already set to asleep */
+		/*
+		 * nothing can be missed: a commit after `before` was read rings the bell that is
+		 * already set to asleep
+		 */
 		if (!busy && before == record_version(attach_at(&s->at, OBJ_ROUTER,
 								s->at.layout.router_record)))
 			bell_wait(bell, UINT64_MAX);

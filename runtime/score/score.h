@@ -1,6 +1,8 @@
 /*
- * The client role of `penstock score`: takes the gateway's place in a node, has every prompt computed whole, and writes logits, routes and MTP logits in the layout of
- * shared/golden/README.md. Unlike the gateway it writes files of its own, handed to it open; the command that started the node gives them their names when all is well.
+ * The client role of `penstock score`: takes the gateway's place in a node, has every prompt
+ * computed whole, and writes logits, routes and MTP logits in the layout of
+ * shared/golden/README.md. Unlike the gateway it writes files of its own, handed to it open; the
+ * command that started the node gives them their names when all is well.
  */
 #ifndef RUNTIME_SCORE_SCORE_H
 #define RUNTIME_SCORE_SCORE_H
@@ -15,7 +17,10 @@ struct prompts {
 	uint32_t count;
 };
 
-/* Reads FD_PROMPTS: {"prompts": [[ids], ...]}, or plain text as one prompt (BOS and the text, markers matched). Status 2 where it is neither. */
+/*
+ * Reads FD_PROMPTS: {"prompts": [[ids], ...]}, or plain text as one prompt (BOS and the text,
+ * markers matched). Status 2 where it is neither.
+ */
 MUST_CHECK int prompts_read(struct prompts *p, const struct index *ix, struct err *e);
 
 /* A prompt under way in one connection. */

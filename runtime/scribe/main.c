@@ -1,6 +1,7 @@
 /*
- * The program `scribe`: prints the servers' log records as text on stderr (machinery 25). It only reads; what it has printed is nobody's
- * state, so its successor goes on with what is new. Sleeps on its bell, which init rings at deaths and stages and servers ring after a record worth reading.
+ * The program `scribe`: prints the servers' log records as text on stderr (machinery 25). It only
+ * reads; what it has printed is nobody's state, so its successor goes on with what is new. Sleeps
+ * on its bell, which init rings at deaths and stages and servers ring after a record worth reading.
  */
 #include "ipc/attach.h"
 

@@ -197,7 +197,10 @@ void server_refuse(const struct server *s, struct refusal *r, const struct msg *
 	const struct layout *l = &s->at.layout;
 	const uint64_t arg[5] = {sender, batch, m->seq, m->kind, 0};
 
-	/* the message cannot be believed to name its pass: it is the one that router runs on this batch */
+	/*
+	 * the message cannot be believed to name its pass: it is the one that router runs on this
+	 * batch
+	 */
 	r->pass[batch] = attach_read_u64(
 		&s->at, OBJ_ROUTER, l->router_record, l->router_record_size,
 		offsetof(struct router_head, batch[0].pass) + batch * sizeof(struct router_batch));
@@ -217,7 +220,10 @@ void server_progress(const struct server *s, uint64_t seq, uint32_t batch)
 	struct progress *p = &s->at.log->progress[0];
 
 	atomic_store_explicit(&p->since_ns, clock_now_ns(), memory_order_relaxed);
-	/* release: the time is there with the step; init reads both without a lock and only compares with a deadline */
+	/*
+	 * release: the time is there with the step; init reads both without a lock and only
+	 * compares with a deadline
+	 */
 	atomic_store_explicit(&p->step, seq == UINT64_MAX ? seq : seq * 2 + batch,
 			      memory_order_release);
 }

@@ -1,6 +1,7 @@
 /*
- * What router, mla and experts have in common: their objects, the model's view, the worker team, waiting for messages and for layers that still load, and
- * the checked reading of a pass area. Each server's main attaches, enters the sandbox and loops.
+ * What router, mla and experts have in common: their objects, the model's view, the worker team,
+ * waiting for messages and for layers that still load, and the checked reading of a pass area. Each
+ * server's main attaches, enters the sandbox and loops.
  */
 #ifndef RUNTIME_SERVER_SERVER_H
 #define RUNTIME_SERVER_SERVER_H
@@ -33,7 +34,10 @@ struct server {
 /* Attaches, checks index and model, starts the team. */
 MUST_CHECK int server_open(struct server *s, enum role role, struct err *e);
 
-/* Scratch memory at start: n elements on whole cache lines, contents of no interest; NULL if there is none. */
+/*
+ * Scratch memory at start: n elements on whole cache lines, contents of no interest; NULL if there
+ * is none.
+ */
 void *server_array(size_t n, size_t size);
 
 /* Waits until everything that `layer` needs is resident (UINT32_MAX: the whole load list). */
@@ -61,15 +65,18 @@ struct pass {
 MUST_CHECK int server_pass(const struct server *s, const struct msg *m, struct pass *p,
 			   struct err *e);
 
-/* Sleeps until rung: returns after a ring or a spurious wake. `more` looks at the records again and says whether there is work. */
+/*
+ * Sleeps until rung: returns after a ring or a spurious wake. `more` looks at the records again and
+ * says whether there is work.
+ */
 void server_sleep(const struct server *s, bool (*more)(void *), void *context);
 
 /* The lowest pass of `batch` that still counts (machinery 5). */
 uint64_t server_floor(const struct server *s, uint32_t batch);
 
 /*
- * Notes in the draft of the caller's record that a message or area of `batch`, which `sender` wrote, was bad; the caller
- * commits it with the pop. Logs it and rings router.
+ * Notes in the draft of the caller's record that a message or area of `batch`, which `sender`
+ * wrote, was bad; the caller commits it with the pop. Logs it and rings router.
  */
 void server_refuse(const struct server *s, struct refusal *r, const struct msg *m, uint32_t batch,
 		   enum role sender);

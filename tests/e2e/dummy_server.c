@@ -1,6 +1,7 @@
 /*
- * A server for the tests of init, under the name of the program it takes the place of: as `gateway` it echoes (tests/echo.h), else it only sleeps. It
- * attaches like any server, so ipc/attach.c checks what init gave it. A file named like the program with ".fail" makes it end with status 7.
+ * A server for the tests of init, under the name of the program it takes the place of: as `gateway`
+ * it echoes (tests/echo.h), else it only sleeps. It attaches like any server, so ipc/attach.c
+ * checks what init gave it. A file named like the program with ".fail" makes it end with status 7.
  */
 #include "ipc/attach.h"
 #include "tests/echo.h"

@@ -1,5 +1,6 @@
 /*
- * Where the message rings of a running node lie: prints "OBJECT offset entries" per line, for tests/e2e/hostile.t. The argument is a path of the node object.
+ * Where the message rings of a running node lie: prints "OBJECT offset entries" per line, for
+ * tests/e2e/hostile.t. The argument is a path of the node object.
  */
 #include "ipc/layout.h"
 

@@ -1,7 +1,8 @@
 /*
- * A forward pass in one process: the functions of model/ in the order in which the servers call them, over a checkpoint that survey and
- * load_resident read, with every routed expert in memory. For tests (t_forward) and for measuring; what servers, rings and the drive
- * add can be compared with it bit by bit.
+ * A forward pass in one process: the functions of model/ in the order in which the servers call
+ * them, over a checkpoint that survey and load_resident read, with every routed expert in memory.
+ * For tests (t_forward) and for measuring; what servers, rings and the drive add can be compared
+ * with it bit by bit.
  */
 #ifndef TESTS_FORWARD_FORWARD_H
 #define TESTS_FORWARD_FORWARD_H
@@ -25,7 +26,10 @@ struct forward {
 	uint32_t pages[FORWARD_SEQUENCES][FORWARD_PAGES];
 };
 
-/* One row: a token of a sequence at a position, from 0; for MTP the token at `position`, whose hidden row is that of position - 1. */
+/*
+ * One row: a token of a sequence at a position, from 0; for MTP the token at `position`, whose
+ * hidden row is that of position - 1.
+ */
 struct forward_row {
 	uint32_t sequence, position, token;
 };
@@ -47,7 +51,10 @@ void forward_close(struct forward *f);
 /* Fills the cache with NaN: what a pass reads it must have written. */
 void forward_spoil(struct forward *f);
 
-/* Main layers. The rows of a sequence ascend and continue where the last pass over that sequence ended. */
+/*
+ * Main layers. The rows of a sequence ascend and continue where the last pass over that sequence
+ * ended.
+ */
 void forward_main(struct forward *f, struct team *t, unsigned workers,
 		  const struct forward_row *row, uint32_t n, const struct forward_out *out);
 

@@ -1,6 +1,6 @@
 /*
- * Bodies of requests against arbitrary text: the first byte names the endpoint. A refusal has a status and a text, and what is taken becomes ids of the
- * vocabulary (runtime/gateway/api.h).
+ * Bodies of requests against arbitrary text: the first byte names the endpoint. A refusal has a
+ * status and a text, and what is taken becomes ids of the vocabulary (runtime/gateway/api.h).
  */
 #include "runtime/gateway/api.h"
 #include "tests/tiny_tokenizer.h"

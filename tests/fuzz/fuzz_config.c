@@ -1,5 +1,6 @@
 /*
- * config.json and generation_config.json against arbitrary bytes: the input is the one, a NUL, and the other (model/store/config.h).
+ * config.json and generation_config.json against arbitrary bytes: the input is the one, a NUL, and
+ * the other (model/store/config.h).
  */
 #include "model/store/config.h"
 

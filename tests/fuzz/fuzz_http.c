@@ -1,6 +1,7 @@
 /*
- * HTTP against arbitrary bytes: the first byte says where they are cut. However they are cut, the verdict, the end of the request and its body are the
- * same, and a refusal has a status and a text (runtime/gateway/http.h).
+ * HTTP against arbitrary bytes: the first byte says where they are cut. However they are cut, the
+ * verdict, the end of the request and its body are the same, and a refusal has a status and a text
+ * (runtime/gateway/http.h).
  */
 #include "runtime/gateway/http.h"
 

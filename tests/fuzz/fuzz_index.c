@@ -1,7 +1,8 @@
 /*
- * An index from another process against arbitrary bytes (model/index.h): what index_open accepts is then walked as a server would. The seed corpus cannot hold
- * a valid index (its layout is the compiler's), so the target makes one from a tiny model and lets the input say which bytes to overwrite: records of
- * 4 bytes offset and 8 bytes value.
+ * An index from another process against arbitrary bytes (model/index.h): what index_open accepts is
+ * then walked as a server would. The seed corpus cannot hold a valid index (its layout is the
+ * compiler's), so the target makes one from a tiny model and lets the input say which bytes to
+ * overwrite: records of 4 bytes offset and 8 bytes value.
  */
 #include "model/index.h"
 #include "model/tensors.h"

@@ -1,5 +1,6 @@
 /*
- * The command line against arbitrary arguments: the input's lines are argv[1], argv[2], ... (runtime/options.h).
+ * The command line against arbitrary arguments: the input's lines are argv[1], argv[2], ...
+ * (runtime/options.h).
  */
 #include "runtime/options.h"
 

@@ -1,6 +1,8 @@
 /*
- * Ring messages and what they name against arbitrary bytes: a message is taken from a ring as a server takes it, and if it passes, mla's and experts' preparations read a
- * pass area, page lists and routes made of the rest of the input. Objects have exactly the size of their layout, so that any step outside is seen.
+ * Ring messages and what they name against arbitrary bytes: a message is taken from a ring as a
+ * server takes it, and if it passes, mla's and experts' preparations read a pass area, page lists
+ * and routes made of the rest of the input. Objects have exactly the size of their layout, so that
+ * any step outside is seen.
  */
 #include "ipc/attach.h"
 #include "runtime/experts/experts.h"

@@ -1,5 +1,6 @@
 /*
- * The header of a safetensors file against arbitrary bytes: the input is a whole file (model/store/safetensors.h).
+ * The header of a safetensors file against arbitrary bytes: the input is a whole file
+ * (model/store/safetensors.h).
  */
 #include "model/store/safetensors.h"
 

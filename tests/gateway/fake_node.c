@@ -313,7 +313,9 @@ bool fake_gateway(struct fake_node *n)
 
 	while ((what = one_commit(n)) != COMMITTED_NOTHING) {
 		any = true;
-		/* a successor announces everything again: killing it every time would have no end */
+		/*
+		 * a successor announces everything again: killing it every time would have no end
+		 */
 		n->announcements += what == COMMITTED_ANNOUNCEMENT;
 		n->commits++;
 		if (n->kill && n->commits % n->kill == 0 &&

@@ -1,7 +1,8 @@
 /*
- * A node without processes, for tests of the gateway: its objects in this process's memory, `init` and `router` played by function calls. The router
- * appends scripted tokens, one per connection and call. The gateway can be killed after every single commit: what it
- * keeps in private memory is thrown away, and scribbled over wherever nothing was committed.
+ * A node without processes, for tests of the gateway: its objects in this process's memory, `init`
+ * and `router` played by function calls. The router appends scripted tokens, one per connection and
+ * call. The gateway can be killed after every single commit: what it keeps in private memory is
+ * thrown away, and scribbled over wherever nothing was committed.
  */
 #ifndef TESTS_FAKE_NODE_H
 #define TESTS_FAKE_NODE_H
@@ -54,13 +55,19 @@ void fake_gone(struct fake_node *n, uint32_t conn);
 bool fake_take(struct fake_node *n, uint32_t conn);
 
 /* ---- the rest ---- */
-/* One turn of the router: announcements, then one token for every running sequence. Whether it did anything. */
+/*
+ * One turn of the router: announcements, then one token for every running sequence. Whether it did
+ * anything.
+ */
 bool fake_router(struct fake_node *n);
 /* Everything the gateway can do now. */
 bool fake_gateway(struct fake_node *n);
 /* Gateway, router and clients until nothing moves. */
 void fake_run(struct fake_node *n);
-/* A whole conversation on one connection: sends as the ring allows, runs, returns all that was received since. Terminated; valid until the next. */
+/*
+ * A whole conversation on one connection: sends as the ring allows, runs, returns all that was
+ * received since. Terminated; valid until the next.
+ */
 const char *fake_talk(struct fake_node *n, uint32_t conn, const char *bytes, size_t len);
 /* POST with a JSON body; the reply. */
 const char *fake_post(struct fake_node *n, uint32_t conn, const char *path, const char *body);

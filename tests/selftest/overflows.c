@@ -1,4 +1,6 @@
-/* Undefined behaviour: the harness must notice in the sanitized build (tests/selftest/harness.t). */
+/*
+ * Undefined behaviour: the harness must notice in the sanitized build (tests/selftest/harness.t).
+ */
 #include "tests/tap.h"
 
 #include <limits.h>

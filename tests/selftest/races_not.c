@@ -1,4 +1,7 @@
-/* The same threads with a lock: the thread sanitizer must let them through (tests/selftest/harness.t). */
+/*
+ * The same threads with a lock: the thread sanitizer must let them through
+ * (tests/selftest/harness.t).
+ */
 /* tsan */
 #include "tests/tap.h"
 

@@ -1,4 +1,7 @@
-/* Ends with status 0 in the middle, all checks passed: the harness must notice (tests/selftest/harness.t). */
+/*
+ * Ends with status 0 in the middle, all checks passed: the harness must notice
+ * (tests/selftest/harness.t).
+ */
 #include "tests/tap.h"
 
 #include <stdlib.h>

@@ -1,8 +1,9 @@
 /*
- * Times the table of kernels; see kernel_bench.h. Matrices are larger than the last cache where a kernel is meant to
- * run at the speed of memory. Every figure is the median of REPEATS runs of all threads together, in CPU time of the
- * slowest thread, so that others on the machine do not count; between a kernel's runs the read loop runs over the same
- * bytes, since the machine's bandwidth changes from second to second.
+ * Times the table of kernels; see kernel_bench.h. Matrices are larger than the last cache where a
+ * kernel is meant to run at the speed of memory. Every figure is the median of REPEATS runs of all
+ * threads together, in CPU time of the slowest thread, so that others on the machine do not count;
+ * between a kernel's runs the read loop runs over the same bytes, since the machine's bandwidth
+ * changes from second to second.
  */
 #include "tests/unit/kernel_bench.h"
 
@@ -53,7 +54,10 @@ static uint8_t *memory; /* BYTES of weights, then a page */
 static uint16_t *x;     /* [512, N_MAX] */
 static float *scales;
 
-/* What memory gives: one stream, with and without a prefetch of the page after this one; the better one counts. */
+/*
+ * What memory gives: one stream, with and without a prefetch of the page after this one; the better
+ * one counts.
+ */
 __attribute__((target("avx2"))) static uint64_t read_loop(const uint8_t *p, size_t n, size_t ahead)
 {
 	__m256i a = _mm256_setzero_si256(), b = a;
@@ -72,8 +76,8 @@ __attribute__((target("avx2"))) static uint64_t read_loop(const uint8_t *p, size
 }
 
 /*
- * What the multipliers give: independent sums in registers, in assembly because a compiler would spill them. Each
- * loop is 12 instructions of `lanes` multiply-adds.
+ * What the multipliers give: independent sums in registers, in assembly because a compiler would
+ * spill them. Each loop is 12 instructions of `lanes` multiply-adds.
  */
 #define PEAK_LOOP(name, isa, op)                                                                   \
 	__attribute__((target(isa))) static void name(size_t n)                                    \

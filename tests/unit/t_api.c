@@ -1,4 +1,7 @@
-/* Bodies of requests: what api.md takes and what it refuses, with `param` and `code` (runtime/gateway/api.h). */
+/*
+ * Bodies of requests: what api.md takes and what it refuses, with `param` and `code`
+ * (runtime/gateway/api.h).
+ */
 #include "runtime/gateway/api.h"
 #include "tests/tap.h"
 #include "tests/tiny_tokenizer.h"

@@ -1,7 +1,8 @@
 /* tsan */
 /*
- * The attention block on a random model in memory, over more than one page: near a naive double-precision attention (with
- * expanded keys and values), and the same bits for any number of workers, chunk, neighbours, instruction set and page contents.
+ * The attention block on a random model in memory, over more than one page: near a naive
+ * double-precision attention (with expanded keys and values), and the same bits for any number of
+ * workers, chunk, neighbours, instruction set and page contents.
  */
 #include "drivers/cpu/math.h"
 #include "model/attention.h"

@@ -1,6 +1,6 @@
 /*
- * config.json: the numbers of YaRN against those printed in specification 5, defaults of the families, and what is refused. The long list of
- * refusals is in tests/e2e/bad_checkpoint.t.
+ * config.json: the numbers of YaRN against those printed in specification 5, defaults of the
+ * families, and what is refused. The long list of refusals is in tests/e2e/bad_checkpoint.t.
  */
 #include "model/store/config.h"
 #include "tests/tap.h"
@@ -120,7 +120,10 @@ static void check_kimi(void)
 {
 	struct model_config c;
 	struct err e;
-	/* low = 19, high = 20 [specification 5]: pair 19 is as it was, pair 20 divided by the factor. */
+	/*
+	 * low = 19, high = 20 [specification 5]: pair 19 is as it was, pair 20 divided by the
+	 * factor.
+	 */
 	int rc = parse(
 		",\"rope_theta\":50000.0,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":32,"
 		"\"original_max_position_embeddings\":4096,\"beta_fast\":1.0,\"beta_slow\":1.0,"

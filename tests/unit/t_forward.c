@@ -1,7 +1,8 @@
 /*
- * The forward pass over the golden checkpoints, in one process: logits, routes and MTP logits within the limits that came with
- * them (the rule of golden/compare.py), and the same bits for every instruction set, number of workers, chunk and company.
- * Cases: tests/golden/models in the tree, and any others in /work/shared/golden/models where that exists.
+ * The forward pass over the golden checkpoints, in one process: logits, routes and MTP logits
+ * within the limits that came with them (the rule of golden/compare.py), and the same bits for
+ * every instruction set, number of workers, chunk and company. Cases: tests/golden/models in the
+ * tree, and any others in /work/shared/golden/models where that exists.
  */
 #include "tests/forward/forward.h"
 #include "tests/tap.h"

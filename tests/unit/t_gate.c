@@ -1,7 +1,7 @@
 /* tsan */
 /*
- * The gate: which experts, which weights, for each family; ties, groups, bias; rows that are not finite. Expected
- * values are worked out by hand or by the plain double-precision code below.
+ * The gate: which experts, which weights, for each family; ties, groups, bias; rows that are not
+ * finite. Expected values are worked out by hand or by the plain double-precision code below.
  */
 #include "model/gate.h"
 #include "tests/tap.h"

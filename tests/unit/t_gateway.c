@@ -1,4 +1,7 @@
-/* Connections, errors, health and the limits of api.md, against a node that is played (tests/gateway/fake_node.h). */
+/*
+ * Connections, errors, health and the limits of api.md, against a node that is played
+ * (tests/gateway/fake_node.h).
+ */
 #include "tests/gateway/fake_node.h"
 #include "tests/tap.h"
 

@@ -1,4 +1,7 @@
-/* A request is read out of bytes wherever they are cut, and what api.md refuses is refused (runtime/gateway/http.h). */
+/*
+ * A request is read out of bytes wherever they are cut, and what api.md refuses is refused
+ * (runtime/gateway/http.h).
+ */
 #include "runtime/gateway/http.h"
 #include "tests/tap.h"
 
@@ -18,7 +21,10 @@ static enum http_result feed(struct http *h, const char *s, size_t len, size_t c
 	return r == HTTP_MORE ? http_feed(h, s + cut, len - cut) : r;
 }
 
-/* The status with which a request is refused, at every cut the same; 0: taken. -1: it depends on the cut. */
+/*
+ * The status with which a request is refused, at every cut the same; 0: taken. -1: it depends on
+ * the cut.
+ */
 static int refused(const char *s, size_t len)
 {
 	struct http h;

@@ -1,9 +1,9 @@
 /*
- * The kernel checker: every entry of the table on every instruction set of this processor, against the scalar
- * definition, bit for bit (NaNs are equal to each other), over ragged shapes, strides, slices and awkward values. Weights
- * end at a page that must not be touched. The definition itself is checked against sums in double precision.
- * -s N chooses the seed, -n N the number of random cases per entry; -b times the entries instead (-t N: by N threads,
- * -i NAME: one instruction set).
+ * The kernel checker: every entry of the table on every instruction set of this processor, against
+ * the scalar definition, bit for bit (NaNs are equal to each other), over ragged shapes, strides,
+ * slices and awkward values. Weights end at a page that must not be touched. The definition itself
+ * is checked against sums in double precision. -s N chooses the seed, -n N the number of random
+ * cases per entry; -b times the entries instead (-t N: by N threads, -i NAME: one instruction set).
  */
 #include "drivers/cpu/kernels.h"
 #include "drivers/cpu/math.h"
@@ -245,7 +245,10 @@ static void run_product(const struct cpu_kernels *k, const struct product *p, fl
 	}
 }
 
-/* Whether the definition's sums are near those in double: each of the additions loses at most 2^-24 of the whole. */
+/*
+ * Whether the definition's sums are near those in double: each of the additions loses at most 2^-24
+ * of the whole.
+ */
 static bool near_double(const struct product *p, const float *y)
 {
 	bool transposed = p->entry == MATMUL_T || p->entry == DOT_ROWS_T;
@@ -488,7 +491,10 @@ static void test_vectors(const struct cpu_kernels *table, size_t isas, size_t ca
 	}
 }
 
-/* A sweep with a step that meets all exponents and many mantissas; vectors of 1,000 and so with a ragged end. */
+/*
+ * A sweep with a step that meets all exponents and many mantissas; vectors of 1,000 and so with a
+ * ragged end.
+ */
 static void test_exp_sweep(const struct cpu_kernels *table, size_t isas)
 {
 	size_t differ[CPU_ISA_COUNT] = {0};

@@ -1,6 +1,7 @@
 /*
- * Our own elementary functions beside the C library's long double ones, over random arguments, in ulps of the result;
- * and the conversions of BF16 and E4M3 over all their values. -s N chooses the seed.
+ * Our own elementary functions beside the C library's long double ones, over random arguments, in
+ * ulps of the result; and the conversions of BF16 and E4M3 over all their values. -s N chooses the
+ * seed.
  */
 #include "drivers/cpu/kernels.h"
 #include "drivers/cpu/math.h"

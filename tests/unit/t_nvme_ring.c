@@ -1,6 +1,7 @@
 /*
- * drivers/nvme/ring.h: what the io_uring that init makes for experts allows, and what it refuses, also from a clone; and that a
- * process that only inherits the descriptor can read through it into memory that it cannot write.
+ * drivers/nvme/ring.h: what the io_uring that init makes for experts allows, and what it refuses,
+ * also from a clone; and that a process that only inherits the descriptor can read through it into
+ * memory that it cannot write.
  */
 /* no asan: the child works on memory that the parent's allocator does not know */
 #include "drivers/nvme/ring.h"

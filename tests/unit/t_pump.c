@@ -1,6 +1,7 @@
 /*
- * boot/pump.h: every byte of every client goes through once and in order, whenever the gateway is killed; and the limits: a slow reader, a half-close, a
- * client that goes, a full house, a gateway that lies. This process is init, a child is the gateway, another one all the clients.
+ * boot/pump.h: every byte of every client goes through once and in order, whenever the gateway is
+ * killed; and the limits: a slow reader, a half-close, a client that goes, a full house, a gateway
+ * that lies. This process is init, a child is the gateway, another one all the clients.
  */
 /* no asan: the gateway is a forked child that is killed in the middle of everything */
 #include "boot/pump.h"

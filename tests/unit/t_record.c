@@ -1,4 +1,7 @@
-/* The commit word: what a reader sees is one moment's state, what a successor finds is what was committed, wherever the writer was killed (machinery 2). */
+/*
+ * The commit word: what a reader sees is one moment's state, what a successor finds is what was
+ * committed, wherever the writer was killed (machinery 2).
+ */
 #include "ipc/record.h"
 #include "tests/tap.h"
 
@@ -15,7 +18,10 @@ enum {
 	KILLS = 300
 };
 
-/* Consistent when sum is the sum of all words and every word is at least the one before: any torn copy breaks it. */
+/*
+ * Consistent when sum is the sum of all words and every word is at least the one before: any torn
+ * copy breaks it.
+ */
 struct state {
 	uint64_t count;
 	uint64_t sum;

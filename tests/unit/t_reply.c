@@ -1,4 +1,7 @@
-/* A reply is the same bytes whatever happens on the way: the gateway against a router that is played, killed after every commit (runtime/gateway/). */
+/*
+ * A reply is the same bytes whatever happens on the way: the gateway against a router that is
+ * played, killed after every commit (runtime/gateway/).
+ */
 #include "tests/gateway/fake_node.h"
 #include "tests/tap.h"
 
@@ -169,7 +172,10 @@ static void test_same_bytes(void)
 	}
 }
 
-/* A reply larger than the ring to a client that does not read: the gateway still ends the request in time. */
+/*
+ * A reply larger than the ring to a client that does not read: the gateway still ends the request
+ * in time.
+ */
 static void test_long(void)
 {
 	static const char body[] = HI ",\"stream\":true,\"stop\":\"!\"}";

@@ -1,5 +1,8 @@
 /* tsan */
-/* Message rings and bells: every message arrives once and in order, hostile tails and messages are refused, no wake-up is lost, sleeping costs no CPU. */
+/*
+ * Message rings and bells: every message arrives once and in order, hostile tails and messages are
+ * refused, no wake-up is lost, sleeping costs no CPU.
+ */
 #include "ipc/bell.h"
 #include "ipc/msg.h"
 #include "ipc/record.h"

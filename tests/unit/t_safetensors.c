@@ -1,6 +1,6 @@
 /*
- * The parser of safetensors headers: what it reads out of a good one, and both sides of its limits. The long list of refusals is in
- * tests/e2e/bad_checkpoint.t.
+ * The parser of safetensors headers: what it reads out of a good one, and both sides of its limits.
+ * The long list of refusals is in tests/e2e/bad_checkpoint.t.
  */
 #include "model/store/load.h"
 #include "model/store/safetensors.h"

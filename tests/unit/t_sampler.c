@@ -1,6 +1,6 @@
 /*
- * The sampler: published answers of Philox, a second implementation of arithmetic 12 (plain loops, the C library's log) on random cases, and
- * the edges of every option.
+ * The sampler: published answers of Philox, a second implementation of arithmetic 12 (plain loops,
+ * the C library's log) on random cases, and the edges of every option.
  */
 #include "drivers/cpu/kernels.h"
 #include "model/sampler.h"

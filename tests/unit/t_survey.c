@@ -1,6 +1,7 @@
 /*
- * The survey and the loading of golden checkpoints: those in tests/golden/models always, all seven where /work/shared is present. What the
- * index says is compared with the headers read here again, and every resident weight with the file's own bytes.
+ * The survey and the loading of golden checkpoints: those in tests/golden/models always, all seven
+ * where /work/shared is present. What the index says is compared with the headers read here again,
+ * and every resident weight with the file's own bytes.
  */
 /* tsan */
 #include "model/store/load.h"
@@ -173,7 +174,10 @@ static void check_order(const char *path, const struct index *ix)
 	ok(ascending && before <= ix->load_bytes, "%s: layers become ready in their order", path);
 }
 
-/* Each word of the index flipped in turn: refused, or harmless, but never a crash (the sanitizer build looks on). */
+/*
+ * Each word of the index flipped in turn: refused, or harmless, but never a crash (the sanitizer
+ * build looks on).
+ */
 static void check_flips(const char *path, const struct index *ix)
 {
 	char *copy = aligned_alloc(64, ix->bytes);
@@ -205,7 +209,10 @@ static void check_model(const char *path)
 	store_files_close(&files);
 }
 
-/* A copy of the golden model whose tensor `name` has `bad` in the middle does not load, and the message names it. */
+/*
+ * A copy of the golden model whose tensor `name` has `bad` in the middle does not load, and the
+ * message names it.
+ */
 static void check_damaged(const char *name, const void *bad, size_t bad_bytes)
 {
 	char dir[] = "/tmp/t_survey.XXXXXX";
