@@ -241,10 +241,7 @@ struct pass_area {
 	uint32_t last_layer;
 	uint32_t n_pages;  /* entries of the page list */
 	uint32_t n_copies; /* done by mla in the pass's first step */
-			   /*
-	 * then pass_row[rows of the batch], pass_copy[places + 1], uint32_t page
-	 * list[page_list_max]
-	 */
+	/* then pass_row[rows of the batch], pass_copy[places + 1], uint32_t pages[page_list_max] */
 };
 
 /* ---- mla's and experts' records ---- */
