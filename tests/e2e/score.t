@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 
 from node import BIN, Folder, done, ok, wait_until
@@ -42,7 +43,11 @@ with Folder() as f:
                        ('{"prompts": [[1, 512]]}', "id 1"), ('{"prompts": [[-1]]}', "id 0"), ('\n { "prompts": [[1.5]]}', "id 0")):
         r = score(text, "--logits", out)
         ok(r.returncode == 2 and word in r.stderr and not outputs(f), f"prompts {text!r} are a usage error that leaves no output", r)
-    ok(score("plain { text").returncode == 0, "other text is scored as text")
+    r = score("plain { text", "--json")
+    line = json.loads(r.stdout) if r.returncode == 0 else {}
+    ok(line.get("tokens") == 1 + len("plain { text"), "other text is scored as text, BOS and all", r)
+    ok(line.get("prompt") == 0 and line["logprob"] < 0 and abs(line["mean_logprob"] * (line["tokens"] - 1) - line["logprob"]) < 1e-3,
+       "--json prints a line of JSON for a prompt", line)
     r = subprocess.run([PENSTOCK, "score", f.model, f.path, "--memory", "300M"], capture_output=True, text=True, timeout=60)
     ok(r.returncode == 2 and "regular" in r.stderr, "a folder in place of the prompts is a usage error", r)
     for option in ("--socket", "--name", "--template=v3", "--client"):
@@ -61,6 +66,19 @@ with Folder() as f:
         ok(s.wait(20) == status, f"{number.name} ends it with {status}", s.returncode)
         ok(wait_until(lambda: not nodes(f.model), 5), f"{number.name} leaves no process", nodes(f.model))
         ok("out" not in os.listdir(f.path) and (number == signal.SIGKILL or not outputs(f)), f"{number.name} leaves no output", outputs(f))
+
+    # a number in a routed expert that is none: found when it is read
+    shard = os.path.join(f.model, next(n for n in sorted(os.listdir(f.model)) if n.endswith(".safetensors")))
+    with open(shard, "r+b") as d:
+        header = json.loads(d.read(struct.unpack("<Q", d.read(8))[0]))
+        data = d.tell()
+        for expert in range(32):
+            d.seek(data + header[f"model.layers.2.mlp.experts.{expert}.up_proj.weight"]["data_offsets"][0] + 77)
+            d.write(b"\x7f")
+    before = outputs(f)  # what SIGKILL has left
+    r = score('{"prompts": [[1, 2, 3]]}', "--logits", out, "--routes", out + ".routes")
+    ok(r.returncode == 3 and "model.layers.2.mlp.experts." in r.stderr and "up_proj" in r.stderr, "a NaN in an expert has status 3 and is named", r)
+    ok(outputs(f) == before, "and leaves no output", outputs(f))
 
     # shapes that no published model has: the same bits by scalar code one token at a time as by the best code in chunks
     odd = ["--hidden", "130", "--intermediate", "257", "--moe-intermediate", "129", "--heads", "3", "--kv-lora-rank", "131", "--nope-dim", "31",
