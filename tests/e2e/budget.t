@@ -10,6 +10,7 @@ open. The memory comes back afterwards. A body beyond what the budget allows is 
 import json
 import os
 import re
+import select
 import socket
 import sys
 import threading
@@ -88,22 +89,26 @@ def bodies(size):
 
 
 def hold(path, size, count):
-    """Begins `count` chunked bodies of nearly size bytes and leaves them unfinished. The sockets, and how many were refused."""
-    sockets, refused = [], 0
+    """Begins `count` chunked bodies of nearly size bytes and leaves them unfinished. The sockets, and how many were refused; a busy node has ten
+    seconds to refuse the first."""
+    sockets, refused = [], set()
     for _ in range(count):
         s = dial(path)
-        data = head("/tokenize") + b"%x\r\n" % size + b"x" * (size - 4096)
         s.settimeout(20)
-        try:
-            s.sendall(data)
-            s.settimeout(0.05)
-            refused += s.recv(4096).startswith(b"HTTP/1.1 503")
-        except socket.timeout:
-            pass
-        except OSError:
-            refused += 1
         sockets.append(s)
-    return sockets, refused
+        try:
+            s.sendall(head("/tokenize") + b"%x\r\n" % size + b"x" * (size - 4096))
+        except OSError:
+            refused.add(s)
+    end = time.monotonic() + 10
+    while not refused and time.monotonic() < end:
+        for s in select.select(sockets, [], [], 0.1)[0]:
+            try:
+                if s.recv(4096).startswith(b"HTTP/1.1 503"):
+                    refused.add(s)
+            except OSError:
+                refused.add(s)
+    return sockets, len(refused)
 
 
 def exercise(node, name, size, pool, context, mark):
