@@ -50,7 +50,8 @@ def ask(path, sample, thinking, max_tokens):
     return choice["message"]["content"] or "" if choice["finish_reason"] == "stop" else ""
 
 
-def ask_all(path, samples, thinking, max_tokens=MAX_TOKENS):
-    """The replies in the samples' order. Raises OSError or RuntimeError for the first request that failed."""
-    with ThreadPoolExecutor(PLACES) as pool:
+def ask_all(path, samples, thinking, max_tokens=MAX_TOKENS, places=PLACES):
+    """The replies in the samples' order, asked `places` at once. Raises OSError or RuntimeError for the first request
+    that failed."""
+    with ThreadPoolExecutor(places) as pool:
         return list(pool.map(lambda sample: ask(path, sample, thinking, max_tokens), samples))
