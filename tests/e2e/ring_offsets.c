@@ -1,6 +1,7 @@
 /*
- * Where the message rings of a running node lie: prints "OBJECT offset entries" per line, for
- * tests/e2e/hostile.t. The argument is a path of the node object.
+ * Where the message rings of a running node lie: prints "RING producer consumer OBJECT offset bytes"
+ * per line (of all batches together), for tests/e2e/hostile.t. The argument is a path of the node
+ * object.
  */
 #include "ipc/layout.h"
 
@@ -8,6 +9,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/mman.h>
+
+static void print(enum ring_name ring, enum object object, uint64_t offset, int entries)
+{
+	const struct graph_ring *r = &graph_rings[ring];
+
+	printf("%s %s %s %s %" PRIu64 " %zu\n", r->name, graph_roles[r->producer].program,
+	       graph_roles[r->consumer].program, graph_objects[object].name, offset,
+	       (size_t)entries * sizeof(struct msg));
+}
 
 int main(int argc, char **argv)
 {
@@ -21,8 +31,10 @@ int main(int argc, char **argv)
 	n = mmap(NULL, sizeof(*n), PROT_READ, MAP_SHARED, fd, 0);
 	if (n == MAP_FAILED || layout_make(&l, &n->plan, &e))
 		return STATUS_FAILED;
-	printf("MLA %" PRIu64 " %d\n", l.mla_ring, BATCHES * RING_ENTRIES);
-	printf("EXPERTS %" PRIu64 " %d\n", l.experts_ring[0], 2 * BATCHES * RING_ENTRIES);
-	printf("ROUTER %" PRIu64 " %d\n", l.router_ring[0], 2 * BATCHES * RING_ENTRIES);
+	print(RING_ATTEND0, OBJ_ROUTER, l.router_ring[0], BATCHES * RING_ENTRIES);
+	print(RING_FEED, OBJ_ROUTER, l.router_ring[1], BATCHES * RING_ENTRIES);
+	print(RING_ROUTE, OBJ_MLA, l.mla_ring, BATCHES * RING_ENTRIES);
+	print(RING_ATTEND, OBJ_EXPERTS, l.experts_ring[0], BATCHES * RING_ENTRIES);
+	print(RING_FINISH, OBJ_EXPERTS, l.experts_ring[1], BATCHES * RING_ENTRIES);
 	return STATUS_OK;
 }

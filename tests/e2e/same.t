@@ -68,8 +68,8 @@ with Folder() as f:
             compare(together(node, [REQUESTS[i] for i in some]), [want[i] for i in some], f"all at once with {' '.join(options)}")
             node.stop()
 
-    # one sequence's context and one page: what several need together is not there
-    few = [{"prompt": IDS[i:i + 200], "max_tokens": 300, "seed": i, "temperature": 1} for i in range(4)]
+    # one sequence's context and one page: any two that overlap need more than there is, so unless each runs alone one is set back
+    few = [{"prompt": IDS[i:i + 200], "max_tokens": 800, "seed": i, "temperature": 1} for i in range(4)]
     node = start(f, "--memory", "200M", "--context", "1024")
     want = [node.stream(**r).result() for r in few]
     node.stop()
@@ -77,8 +77,12 @@ with Folder() as f:
     node = start(f, "--memory", f"{least_memory(f.model, *options)}M", *options)
     if node:
         ok(re.search(r"\b5 of 33 KV pages", node.output()), "a node with the fewest pages", node.output())
-        compare(together(node, few), want, "set back for want of pages and computed again")
-        m = node.metrics()
+        for _ in range(20):
+            got = together(node, few)
+            m = node.metrics()
+            if got != want or m["preempted"]:
+                break
+        compare(got, want, "set back for want of pages and computed again")
         ok(m["preempted"] > 0, "sequences were set back", m)
         ok(m["running"] == 0 and m["queued"] == 0, "nobody is left waiting", m)
         ok(node.stop() == 0, "the node ends", node.output())
