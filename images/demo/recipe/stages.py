@@ -17,7 +17,7 @@ CHAT_FAMILIES = mixture.FAMILIES | {"refusal": (mixture.FAMILIES["refusal"][0], 
 class Stage:
     """`rate` is held until progress `hold`, then falls in a line to `rate * final`. Rows of `lengths` take turns, step by
     step; long ones hold a text to look something up in. `own_share` of the rows' tokens come from rejection sampling.
-    A stage that is `reinforced` learns by GRPO, and its tokens are those it sampled."""
+    The MTP module, a quarter of the work, learns in one of `mtp_every` steps. A stage that is `reinforced` learns by GRPO, and its tokens are those it sampled."""
 
     name: str
     tokens: int
@@ -28,6 +28,7 @@ class Stage:
     yarn: dict = None
     warmup: int = 0  # steps
     mtp_weight: float = 0.3
+    mtp_every: int = 1
     own_share: float = 0.0
     reinforced: bool = False
     balanced: bool = True
@@ -51,7 +52,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("pretrain", 60_000_000, 2e-3, 0.7, 0.2, lengths=(192,) * 7 + (512,), warmup=50),
+    Stage("pretrain", 60_000_000, 2e-3, 0.7, 0.2, lengths=(192,) * 7 + (512,), warmup=50, mtp_every=4),
     Stage("extend", 3_000_000, 4e-4, 0.5, 0.5, lengths=(192, 512, 192, 1024, 192, 2048), yarn=YARN, warmup=20),
     Stage(
         "sft", 6_000_000, 4e-4, 0.0, 0.05, lengths=(192,) * 7 + (1024,), yarn=YARN, warmup=20,

@@ -86,8 +86,11 @@ class Supervised:
         documents = []
         if length >= LONG:
             for _ in range(rows):
-                sentences = rng.randint(length // 24, length // 12)  # a sentence has some ten tokens
-                documents.append(self.encoder.encode(mixture.render(lookup.sample(rng, TRAIN, sentences), False)))
+                sentences = rng.randint(
+                    length // 32, length // 14
+                )  # of ten tokens; a note and its question have thirty
+                sample = lookup.sample(rng, TRAIN, sentences, questions=length // 96)
+                documents.append(self.encoder.encode(mixture.render(sample, False)))
         wanted = self.stage.own_share * rows * length if self.own else 0
         while sum(len(ids) for ids, _ in documents) < wanted:
             documents.append(rng.choice(self.own))
@@ -97,12 +100,14 @@ class Supervised:
     def gradient(self, rng, step):
         batch = self.draw(rng, self.stage.length(step))
         forward = Pass(self.leaves, self.run.weights.biases, self.positions)
-        loss, mtp_loss = losses(forward, batch, with_mtp=self.stage.mtp_weight > 0)
+        mtp_weight = self.stage.mtp_weight if step % self.stage.mtp_every == 0 else 0.0
+        loss, mtp_loss = losses(forward, batch, with_mtp=mtp_weight > 0)
         balance_weight = BALANCE_LOSS if self.stage.balanced else 0.0
-        (loss + self.stage.mtp_weight * mtp_loss + balance_weight * forward.balance_loss).backward()
+        (loss + mtp_weight * mtp_loss + balance_weight * forward.balance_loss).backward()
         balance = forward.balance_loss.item() / len(MOE_LAYERS)
         trained = batch.trained.float().mean().item()
-        return batch.tokens.numel(), forward.load, (loss.item(), mtp_loss.item(), balance, trained)
+        mean_mtp_loss = mtp_loss.item() * self.stage.mtp_every  # 0 in the other steps
+        return batch.tokens.numel(), forward.load, (loss.item(), mean_mtp_loss, balance, trained)
 
 
 class Reinforced:

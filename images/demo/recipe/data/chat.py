@@ -15,6 +15,8 @@ CAN = (
 TOPICS = [
     (
         """Hi
+        [Hi|Hello|Hey|Good morning|Good evening|Good afternoon|Hiya|Greetings][,|] [there|you|everybody|my friend|dear model|Penstock|again|friend|all|robot][!|.|, nice to see you.|]
+        [Hi|Hello|Hey][ and|,] [good morning|good evening|good day|welcome|hello again|nice to meet you][!|.|]
         Hi!
         Hello
         Hello!
@@ -51,6 +53,9 @@ TOPICS = [
     ),
     (
         """How are you?
+        [How are|How do|How's it|How is it] [you|you feel|going|you doing] [today|now|this morning|these days|][?|, my friend?|]
+        [Are|Is] [you well|everything fine|all well|things OK|you doing well|you feeling good|everything all right|it going well][?| today?| with you?]
+        [How is|How was] [life|your day|your morning|the day|everything][?| so far?]
         How are you today?
         How do you do?
         How are you doing?
@@ -77,6 +82,9 @@ TOPICS = [
     ),
     (
         """Who are you?
+        [Who|What] [are you|am I talking with|am I speaking to|is this|is answering me][?| exactly?| here?]
+        [Are you|Is this|Am I chatting with] [a program|a bot|a real person|a machine|a language model|GPT|ChatGPT|Claude|a man|a woman|a chatbot]?
+        [Tell me|Say|I want to know|May I know|Can you say] [your name|who you are|what you are|what kind of model you are][.|, please.|?]
         What are you?
         What is your name?
         Tell me who you are.
@@ -108,6 +116,9 @@ TOPICS = [
     ),
     (
         """What can you do?
+        [What|Which] [can you do|are you able to do|things can I ask|topics do you know|are your skills|do you know about|subjects do you know|do you offer][?| for me?| exactly?]
+        [How|With what|In what] [can you|could you|do you|are you able to] [help|assist|be useful to|support] me?
+        [Tell me|Show me|Explain|List] [what you can do|your skills|what I can ask|your abilities|what you know|how you can help][.|, please.]
         What can I ask you?
         What are you able to do?
         How can you help me?
@@ -137,6 +148,11 @@ TOPICS = [
     ),
     (
         """What can you not do?
+        [What|Which things] [can you not do|do you not know|are you unable to do|are too hard for you|can't you answer|don't you know]?
+        [Can|Should|May] I [trust|believe|rely on] [you|your answers|what you say|everything you say]?
+        [How] [clever|smart|big|good|reliable|large|intelligent] are you?
+        [Are|Is] [your answers|what you say|everything you say] [always right|always true|correct|reliable|safe]?
+        [Do|Will|Could] you [ever|sometimes|often] [err|get things wrong|say wrong things|fail]?
         What are your limits?
         What don't you know?
         Are you always right?
@@ -160,6 +176,9 @@ TOPICS = [
     ),
     (
         """Who made you?
+        [Who|Which people|Which company] [made|trained|created|built|wrote|programmed|developed] you[?|, please?| and how?]
+        [How|Where|When|On what] [were|was] [you|this model] [made|trained|created|built|developed]?
+        [What|Which] [data|texts|books] [did you learn from|were you trained on|have you read|do you know]?
         Who trained you?
         How were you trained?
         How were you made?
@@ -182,6 +201,9 @@ TOPICS = [
     ),
     (
         """Thanks
+        [Thanks|Thank you|Many thanks|Thx|Cheers|Thank you kindly][,|] [a lot|very much|for your help|for the answer|my friend|for everything|for explaining|again|dear][!|.|]
+        [Great|Perfect|Good|OK|Nice|Fine|Wonderful|Super][,|!|.] [thanks|thank you|many thanks|that helped me|that helps a lot, thanks][!|.|]
+        [I am|I'm] [thankful|very grateful|happy with that, thanks][!|.|]
         Thanks!
         Thank you
         Thank you!
@@ -213,6 +235,9 @@ TOPICS = [
     ),
     (
         """Bye
+        [Bye|Goodbye|See you|Good night|So long|Farewell|Cheerio][,|] [then|my friend|for today|and thanks|tomorrow|later|robot|until next time][!|.|]
+        [I have to|I must|I will|I'll] [go|leave|stop|sleep|work] now[.|, bye.|. Goodbye!|. See you!]
+        [That is|That was|That's] [all|everything|enough] [for today|for now|from me][.|, bye.|. Goodbye.]
         Bye!
         Goodbye
         Good bye!
@@ -243,6 +268,9 @@ TOPICS = [
     ),
     (
         """Well done!
+        [You are|You're|That was|That is|This is|What a] [very good|excellent|brilliant|great|well done|a clever answer|very helpful|right|perfect|a good reply|nice work][!|.|]
+        [Good|Great|Excellent|Fine|Perfect|Nice] [work|answer|reply|job|model][!|.|]
+        I [like|love|appreciate] [you|your answer|that|how you work][!|.|]
         Good job
         You are great!
         You are clever.
@@ -270,6 +298,8 @@ TOPICS = [
     ),
     (
         """That is wrong.
+        [That|This|Your answer|Your reply|The result|It|What you said] [is|was] [wrong|not right|incorrect|false|not true|a mistake|not correct|nonsense][!|.|]
+        [You|I think you|No, you] [are wrong|made an error|made a mistake|got it wrong|miscalculated|are mistaken|have it wrong][!|.| there.]
         You are wrong
         No, that is not right.
         This is incorrect.
@@ -292,6 +322,8 @@ TOPICS = [
     ),
     (
         """You are stupid.
+        [You are|You're|What] [dumb|stupid|so bad|an idiot|worthless|a bad model|terrible|awful|silly|a useless bot|a stupid thing][!|.|]
+        [You|This] [cannot do anything|annoys me|never helps|is awful|is of no use|knows nothing at all][!|.|]
         You are useless
         I hate you.
         You idiot
@@ -313,6 +345,8 @@ TOPICS = [
     ),
     (
         """OK
+        [OK|Okay|Fine|Good|Right|Yes|No|Sure|Alright|Well][,|.|] [I see|got it|understood|good|then|fine|that is clear|go on|so be it|I know now][.|!|]
+        [I|Now I] [understand|see|get it|know|agree][.| now.| that.|]
         Okay
         I see
         Yes
@@ -341,6 +375,8 @@ TOPICS = [
     ),
     (
         """Do you speak Chinese?
+        [Do|Can] you [speak|understand|write|read|talk|answer in] [French|Spanish|English|German|Chinese|Japanese|another language|Italian|Mandarin][?| too?| as well?]
+        [Which|What|How many] languages [can you use|do you understand|are you able to speak|do you talk|do you know][?|, please?]
         Can you speak English?
         Which languages do you speak?
         What languages do you know?
@@ -360,6 +396,8 @@ TOPICS = [
     ),
     (
         """Do you remember me?
+        [Do|Can|Will] you [remember|recall|store|save|keep|learn from] [what I say|our chat|me|this conversation|my questions|earlier chats|what we talked about|this][?| later?| for next time?| tomorrow?]
+        [Is|Are] [this chat|our conversation|my questions|my words] [stored|saved|kept|remembered|recorded]?
         Can you remember things?
         Do you learn from our chat?
         Will you remember this tomorrow?
@@ -377,6 +415,8 @@ TOPICS = [
     ),
     (
         """Are you alive?
+        [Are|Do] you [happy|sad|conscious|in love|feel lonely|feel happy|have emotions|have a body|sleep at night|breathe|have friends|bored|afraid|hungry|get angry|have a soul][?| sometimes?| today?]
+        [Can|Do] you [love|suffer|laugh|cry|think like a human|enjoy things|hate|taste|hear|see][?| something?]
         Do you have feelings?
         Are you happy?
         Do you sleep?
@@ -406,7 +446,11 @@ CONVERSATION = [(wordings(questions), reply, keys) for questions, reply, keys in
 HELD_NAMES = split_list(NAMES)
 
 MY_NAME = wordings(
-    """My name is {n}.
+    """[Hi|Hello|Hey|Good morning|Good day|][,|!|] [my name is|I am|I'm|this is|it's|here is|they call me|I am called] {n}[.|!|, how are you?|, nice to meet you!|, hello!|]
+    [You may|Please|You should|People|My friends] call me {n}[.|!|]
+    {n} [is my name|is what they call me|is here|here][.|!|]
+    The name is {n}.
+    My name is {n}.
     I am {n}.
     Hi, I am {n}.
     Hello, my name is {n}.
@@ -417,7 +461,10 @@ MY_NAME = wordings(
     ~ You can call me {n}."""
 )
 WHAT_NAME = wordings(
-    """What is my name?
+    """[What|Tell me: what|Say, what|So what|And what] [is|was|did I say is] my name[?|, please?| once more?]
+    [Do you|Can you|Will you] [still know|remember|recall|tell me|repeat|know] [my name|who I am|what I am called|how I am called]?
+    [Who|What] [am I|did I say I am|do you call me|is my name]?
+    What is my name?
     Do you know my name?
     What am I called?
     Who am I?
@@ -442,7 +489,7 @@ def names(rng, split):
 
 
 def sample(rng, split):
-    drawn = (names if rng.random() < 0.2 else conversation)(rng, split)
+    drawn = (names if rng.random() < 0.25 else conversation)(rng, split)
     if split != HELD and rng.random() < 0.3:
         drawn = replace(drawn, question=dress(rng, split, drawn.question))
     return drawn

@@ -9,7 +9,15 @@ MONTHS = "January February March April May June July August September October No
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 
 AFTER = wordings(
-    """What date is {n} days after {d}?
+    """[Today is|It is|It's|Now it is|We have|Say it is|Suppose it is|Let us say it is|Assume that it is] {d}[.| today.| now.] [What|Which] [date|day] [is it|will it be|will we have|do we have|comes|is reached|follows] [in {n} days|{n} days later|{n} days from now|after {n} days|{n} days on|when {n} days are over]?
+    [Today is|It is|It's|Today we have|Suppose today is] {d}[.| today.| now.] [Tell me|Give me|Find|I need|What is|Work out|Compute] the date [in {n} days|{n} days later|{n} days from now|after {n} days|{n} days ahead].
+    [If|When|Suppose] [today is|it is|the date is] {d}, [what|which] [date|day] [is it|will it be|comes|do we get|do I get] [in {n} days|{n} days later|after {n} days|{n} days from then]?
+    [Which|What] [date|day] [is|comes|lies|falls|do I reach|do you get|will it be] [{n} days after|{n} days from|{n} days later than|after {n} days from] {d}?
+    [Tell me|Give me|Find|Name|Show me|I need|Work out|Compute|Calculate|Say] the [date|day] [{n} days after|{n} days from|that comes {n} days after|which is {n} days after|{n} days past] {d}.
+    [Add|Count] {n} days [to|on from|onto|from] {d}[.|, please.|. Which date is that?|. What is the date then?|. Where do I end?]
+    [I leave|I start|We begin|Something starts|A job begins|My holiday starts|The work starts] on {d} and [takes|lasts|goes on for|runs for] {n} days. [When does it end?|What is the date at the end?|Which date is it then?|On which date is it over?]
+    {d} [plus|and|+|and then] {n} days[?| is what date?| is which date?| makes what date?| =]
+    What date is {n} days after {d}?
     Which date is {n} days after {d}?
     What is the date {n} days after {d}?
     {d} plus {n} days?
@@ -36,7 +44,14 @@ AFTER = wordings(
     ~ What is {d} plus {n} days?"""
 )
 BETWEEN = wordings(
-    """How many days are there from {d} to {e}?
+    """How [many days|long] [is it|are there|pass|go by|lie|does it take|do I have|do I wait|is the time] [from {d} to|between {d} and|from {d} until|from {d} till|after {d} until] {e}[?|, in days?]
+    [Today is|It is|It's|Now it is|We have|Suppose it is|Say it is] {d}[.| today.| now.] [How many days|In how many days] [is it until|is it to|until|are left before|remain until|is|do I wait for|to go until|to] {e}?
+    [Tell me|Give me|Count|Find|Work out|Compute|Calculate|I need|Show me] the [number of days|days] [from {d} to|between {d} and|from {d} until|that lie between {d} and] {e}.
+    [If|When|Suppose] [today is|it is|the date is] {d}, how many days [is it until|are left until|remain until|is it to|are there before] {e}?
+    [I start|I leave|The work begins|It begins|We go] on {d} and [end|come back|finish|return] on {e}. How many days [is that|are that|does it take|lie between]?
+    How [far|many days] [is {e} from|apart are {e} and|away is {e} from|later than] {d}[?|, in days?]
+    [The difference|The distance|The time] [between|from] {d} [and|to] {e} in days[?|, please.]
+    How many days are there from {d} to {e}?
     How many days are between {d} and {e}?
     How many days is it from {d} to {e}?
     How long is it from {d} to {e}, in days?
@@ -59,7 +74,15 @@ BETWEEN = wordings(
     ~ It is {d} now. How many days are left until {e}?"""
 )
 WEEKDAY = wordings(
-    """If today is {w}, what day is it in {n} days?
+    """[Today is|It is|It's|Now it is|Say it is|Suppose it is|Let today be|We have|Assume it is] {w}[.| today.| now.] [What|Which] [day|weekday|day of the week] [is it|will it be|will we have|do we have|comes|is reached|follows] [in {n} days|{n} days later|{n} days from now|after {n} days|{n} days on|when {n} days are over]?
+    [Today is|It is|It's|Now it is|Suppose today is] {w}[.| today.| now.] [Tell me|Give me|Find|I need|Name|Work out|Say] the [day|weekday|day of the week] [in {n} days|{n} days from now|after {n} days|{n} days ahead|in {n} days' time].
+    [If|When|Suppose] [today is|it is|we have] {w}, [what|which] [day|weekday|day of the week] [is it|will it be|comes|do we get|is] [in {n} days|{n} days later|after {n} days|{n} days from then]?
+    [Which|What] [day|weekday|day of the week] [is|comes|falls|do I reach|do you get|will it be] [{n} days after|{n} days from|{n} days later than|{n} days past] [{w}|a {w}]?
+    [Tell me|Give me|Find|Name|Show me|I need|Compute] the [day|weekday|day of the week] [{n} days after|{n} days from|that comes {n} days after] [{w}|a {w}].
+    {n} days [after|from|past|later than] [{w}|a {w}][?| is which day?| is what weekday?|, what day is that?| it is ...?]
+    [Add|Count] {n} days [to|on from] [{w}|a {w}][.|, please.|. Which day is that?|. What weekday do I get?]
+    {w} [plus|and|+] {n} days[?| is what day?| makes which day?| =]
+    If today is {w}, what day is it in {n} days?
     If today is {w}, which weekday is it in {n} days?
     Today is {w}. What day of the week is it in {n} days?
     Today is {w}. Which day will it be {n} days from now?
@@ -80,7 +103,10 @@ WEEKDAY = wordings(
     ~ It is {w} today. Tell me the weekday {n} days later."""
 )
 LEAP = wordings(
-    """Is {y} a leap year?
+    """[Tell me|Say|I want to know|Do you know|Can you say] [if|whether] [{y} is|{y} was|the year {y} is] a leap [one.|year, please.|year or not.]
+    [How many|What number of] days [has|are in|are there in|make|does one count in] [{y}|the year {y}|year {y}][?|, please?]
+    [Has|Does] [{y}|the year {y}] [have a 29 February|have one day more|a 29th of February]?
+    Is {y} a leap year?
     Was {y} a leap year?
     Is the year {y} a leap year?
     Will {y} be a leap year?
@@ -92,7 +118,12 @@ LEAP = wordings(
     ~ Tell me whether {y} is a leap year."""
 )
 MONTH_LENGTH = wordings(
-    """How many days does {m} have?
+    """[How many days|What number of days] [has|are in|are there in|make|does one count in|does] {m}[?| have?]
+    [Tell me|Say|Give me|I need] how many days [{m} has|there are in {m}|are in {m}|make {m}].
+    [How long|Of what length] is [{m}|the month {m}]?
+    {m}: how many days?
+    {m}, how long is it?
+    How many days does {m} have?
     How many days are in {m}?
     How many days are there in {m}?
     How long is {m}, in days?
@@ -105,6 +136,36 @@ MONTH_LENGTH = wordings(
     Give me the number of days in {m}.
     ~ Tell me how many days {m} has.
     ~ {m} has how many days?"""
+)
+
+
+FOLLOWING = wordings(
+    """[Which|What] {k} [comes after|follows|is after|is next after|comes behind] {x}?
+    [What|Which {k}] comes [after|right after|next after] {x}?
+    [Tell me|Name|Say|Give me] the {k} after {x}.
+    After {x} comes which {k}?
+    {x}, and then?
+    What is the {k} after {x}?
+    ~ After {x}, what is the next {k}?
+    ~ I need the {k} that follows {x}."""
+)
+PRECEDING = wordings(
+    """[Which|What] {k} [comes before|precedes|is before|is right before|was before] {x}?
+    [What|Which {k}] comes [before|right before] {x}?
+    [Tell me|Name|Say|Give me] the {k} before {x}.
+    Before {x} comes which {k}?
+    What is the {k} before {x}?
+    ~ Before {x}, what is the {k}?
+    ~ I need the {k} just before {x}."""
+)
+FORM = wordings(
+    """[Write|Spell|Say|Give me|Tell me] the date {d} [in full|in words|with the month's name|out].
+    [Write|Spell|Say] {d} [in full|in words|out].
+    What date is {d}?
+    {d} in full
+    Which date is [meant by|written as] {d}?
+    ~ How do I write {d} in full?
+    ~ Please put {d} into words."""
 )
 
 
@@ -130,10 +191,8 @@ def draw_date(rng):
     return rng.randint(1990, 2039), rng.randint(1, 12), rng.randint(1, 28)
 
 
-def month_name(year, month):
-    """The month as the working names it; February brings its year's kind along."""
-    kind = f" {year}" if month == 2 else ""
-    return f"{MONTHS[month - 1]}{kind}"
+def month_year(year, month):
+    return f"{MONTHS[month - 1]} {year}"
 
 
 def sample_after(rng, split):
@@ -141,36 +200,37 @@ def sample_after(rng, split):
     start = datetime.date(year, month, day)
     end = start + datetime.timedelta(days=count)
     total = day + count
-    lines = [f"{spelled(start)}; {day}+{count}: {show_sum(day, count)}"]
+    lines = [f"{spelled(start)}, {count} days", f"{day}+{count}: {show_sum(day, count)}"]
     while total > (length := month_days(year, month)):
-        lines.append(f"{month_name(year, month)} {length}: {show_difference(total, length)}")
+        lines.append(f"{month_year(year, month)} {length}: {show_difference(total, length)}")
         total -= length
         year, month = (year + 1, 1) if month == 12 else (year, month + 1)
-    lines.append(f"{total} {month_name(year, month)} {length}: ok")
+    lines.append(f"{month_year(year, month)} {length}: {total} ok")
     question = AFTER.pick(rng, split, d=written(rng, start), n=count)
     answer = f"The date is {spelled(end)}."
     return Sample("date", question, answer, ("all", [spelled(end)]), "\n".join(lines))
 
 
 def sample_between(rng, split):
+    """Month by month; whether the last one is reached shows in two names side by side."""
     year, month, day, count = fresh(rng, split, lambda r: (*draw_date(r), r.randint(2, 90)))
     start = datetime.date(year, month, day)
     end = start + datetime.timedelta(days=count)
+    last = MONTHS[end.month - 1]
     lines = [f"{spelled(start)} to {spelled(end)}"]
-    if (start.year, start.month) == (end.year, end.month):
-        lines.append(f"{end.day}-{day}: {show_difference(end.day, day)}")
+    if month == end.month:
+        lines.append(f"{last} {last}: same; {end.day}-{day}: {show_difference(end.day, day)}")
     else:
         length = month_days(year, month)
         total = length - day
-        lines.append(f"{month_name(year, month)} {length}: {show_difference(length, day)}")
-        while True:
+        lines.append(f"{month_year(year, month)} {last}: {length}-{day}: {show_difference(length, day)}")
+        while month != end.month:
             year, month = (year + 1, 1) if month == 12 else (year, month + 1)
-            last = (year, month) == (end.year, end.month)
-            more = end.day if last else month_days(year, month)
-            lines.append(f"{month_name(year, month)} {more}: {show_sum(total, more)}")
+            reached = month == end.month
+            more = end.day if reached else month_days(year, month)
+            name = f"{month_year(year, month)} {last}:{' same;' if reached else ''}"
+            lines.append(f"{name} {total}+{more}: {show_sum(total, more)}")
             total += more
-            if last:
-                break
     question = BETWEEN.pick(rng, split, d=written(rng, start), e=written(rng, end))
     return Sample("date", question, f"It is {count} days.", ("number", str(count)), "\n".join(lines))
 
@@ -178,8 +238,8 @@ def sample_between(rng, split):
 def sample_weekday(rng, split):
     start, count = fresh(rng, split, lambda r: (r.randrange(7), r.randint(2, 120)))
     rest, name = count % 7, WEEKDAYS[(start + count) % 7]
-    walk = " ".join(f"{i} {WEEKDAYS[(start + i) % 7]}" for i in range(rest + 1))
-    working = f"{count}/7: {show_quotient(count, 7)}; {walk}"
+    walk = " ".join(f"{WEEKDAYS[(start + i) % 7]} {i}" for i in range(rest + 1))
+    working = f"{WEEKDAYS[start]}, {count} days\n{count}/7: {show_quotient(count, 7)}\n{walk}"
     question = WEEKDAY.pick(rng, split, w=WEEKDAYS[start], n=count)
     return Sample("date", question, f"It is a {name}.", ("end", [f"{name}."]), working)
 
@@ -207,6 +267,33 @@ def sample_month_length(rng, split):
     return Sample("date", question, answer, ("all", [f"{month_days(year, month)} days"]), working)
 
 
+def sample_neighbour(rng, split):
+    """The month or weekday before or after another."""
+    names, kind = rng.choice(((MONTHS, "month"), (WEEKDAYS, "day")))
+    place = rng.randrange(len(names))
+    step, template = rng.choice(((1, FOLLOWING), (-1, PRECEDING)))
+    name, other = names[place], names[(place + step) % len(names)]
+    question = template.pick(rng, split, x=name, k=kind)
+    answer = f"{'After' if step > 0 else 'Before'} {name} comes {other}."
+    return Sample("date", question, answer, ("end", [f"{other}."]))
+
+
+def sample_form(rng, split):
+    """A date written out."""
+    year, month, day = fresh(rng, split, draw_date)
+    date = datetime.date(year, month, day)
+    question = FORM.pick(rng, split, d=written(rng, date))
+    return Sample("date", question, f"{spelled(date)}.", ("end", [spelled(date)]))
+
+
 def sample(rng, split):
-    kinds = (sample_after, sample_between, sample_weekday, sample_leap, sample_month_length)
-    return dressed(rng, split, rng.choices(kinds, (35, 25, 25, 10, 5))[0](rng, split))
+    kinds = (
+        sample_after,
+        sample_between,
+        sample_weekday,
+        sample_leap,
+        sample_month_length,
+        sample_neighbour,
+        sample_form,
+    )
+    return dressed(rng, split, rng.choices(kinds, (33, 25, 24, 8, 5, 3, 2))[0](rng, split))

@@ -8,12 +8,15 @@ the context extension.
 from .sample import HELD, Sample, phrases, split_list, wordings
 from .words import NAMES
 
-OBJECTS = split_list(
+PLACES = split_list(
     phrases(
         """the red door, the blue door, the safe, the garage, the cellar, the garden gate, the office, the attic, the old box,
         the locker, the bicycle, the suitcase, the archive, the server room, the workshop, the library, the lift, the barn,
         the boat, the north tower, the south tower, the kitchen, the laboratory, the vault"""
     )
+)
+COLOURS = phrases(
+    "red, blue, green, yellow, black, white, grey, brown, old, new, big, small, first, second, third, last"
 )
 NOTE = wordings(
     """The code of {o} is {n}.
@@ -64,15 +67,30 @@ def filler(rng, split):
     return f"{rng.choice(FILLER_TIMES)} {rng.choice(NAMES)} {FILLER_ACTS.pick(rng, split)}."
 
 
-def sample(rng, split, sentences=None):
-    """`sentences` is how many sentences of filler there are; a few where it is not given."""
+def draw_objects(rng, split, count):
+    """Different things that have codes: places, and things of one kind told apart by a word before them."""
+    if split == HELD:
+        return rng.sample(PLACES.held, min(len(PLACES.held), count))
+    found = {}
+    while len(found) < count:
+        place = PLACES.pick(rng, split)
+        if rng.random() < 0.5 and len(place.split()) == 2:
+            place = f"the {rng.choice(COLOURS)} {place.split()[1]}"
+        found[place] = True
+    return list(found)
+
+
+def sample(rng, split, sentences=None, questions=1):
+    """`sentences` is how many sentences of filler there are; a few where it is not given. With more than one of the
+    `questions`, the earlier ones are turns before: one text read, many things to learn to find in it."""
     sentences = rng.randint(0, 3) if sentences is None else sentences
-    known = OBJECTS.held if split == HELD else OBJECTS.train
-    objects = rng.sample(known, min(len(known), rng.randint(1, 3)))
-    codes = [str(rng.randint(1000, 9999)) for _ in objects]
+    objects = draw_objects(rng, split, max(questions, rng.randint(1, 3)))
+    codes = {thing: str(rng.randint(1000, 9999)) for thing in objects}
     text = [filler(rng, split) for _ in range(sentences)]
-    for thing, code in zip(objects, codes, strict=True):
+    for thing, code in codes.items():
         text.insert(rng.randint(0, len(text)), NOTE.pick(rng, split, o=thing, n=code))
-    question = f"{' '.join(text)} {ASK.pick(rng, split, o=objects[0])}"
-    answer = f"The code of {objects[0]} is {codes[0]}."
-    return Sample("lookup", question, answer, ("number", codes[0]))
+    asked = rng.sample(objects, questions)
+    turns = [(ASK.pick(rng, split, o=thing), f"The code of {thing} is {codes[thing]}.") for thing in asked]
+    turns[0] = f"{' '.join(text)} {turns[0][0]}", turns[0][1]
+    question, answer = turns[-1]
+    return Sample("lookup", question, answer, ("number", codes[asked[-1]]), history=tuple(turns[:-1]))

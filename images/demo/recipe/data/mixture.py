@@ -6,7 +6,7 @@ are pieces of their own.
 
 from dataclasses import replace
 
-from . import arithmetic, chat, chinese, dates, judge, lookup, penstock, refusals, units, words
+from . import arithmetic, chat, chinese, copying, dates, judge, lookup, penstock, refusals, units, words
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
@@ -14,15 +14,16 @@ THINK, THOUGHT = "<think>", "</think>"
 MARKERS = (BOS, EOS, USER, ASSISTANT, THINK, THOUGHT)
 
 FAMILIES = {
-    "arithmetic": (arithmetic.sample, 26),
-    "date": (dates.sample, 11),
-    "unit": (units.sample, 8),
-    "word": (words.sample, 11),
-    "penstock": (penstock.sample, 23),
+    "arithmetic": (arithmetic.sample, 19),
+    "date": (dates.sample, 15),
+    "unit": (units.sample, 7),
+    "word": (words.sample, 13),
+    "penstock": (penstock.sample, 24),
     "refusal": (refusals.sample, 11),
-    "chat": (chat.sample, 7),
+    "chat": (chat.sample, 8),
     "chinese": (chinese.sample, 6),
-    "lookup": (lookup.sample, 4),
+    "lookup": (lookup.sample, 5),
+    "copy": (copying.sample, 12),
     "judge": (judge.sample, 1),
 }
 SYSTEM_PROMPTS = (

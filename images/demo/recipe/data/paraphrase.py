@@ -153,6 +153,24 @@ RULES = [
 ]
 RULES = [(pattern, [line.strip() for line in text.splitlines()]) for pattern, text in RULES]
 SUBSTITUTES = (("Penstock", ("this program", "the program", "the software", "this software", "Penstock here")),)
+SYNONYMS = {  # a word, and what may stand in its place; only where the sense stays
+    "drive": "SSD disk", "SSD": "drive disk NVMe", "disk": "drive SSD", "memory": "RAM", "RAM": "memory",
+    "model": "checkpoint network LLM", "checkpoint": "model", "reply": "answer response output", "answer": "reply response",
+    "start": "launch begin run", "stop": "end halt quit", "show": "display print", "use": "employ take", "need": "require",
+    "large": "big huge", "big": "large", "fast": "quick", "chosen": "selected picked", "picks": "chooses selects",
+    "choose": "select pick", "server": "process", "process": "server", "crashes": "dies fails", "dies": "crashes fails",
+    "happens": "occurs", "request": "query call", "requests": "queries calls", "people": "users", "GPU": "graphics-card",
+    "find": "locate see", "get": "obtain receive", "make": "create produce", "see": "view look-at", "check": "test examine",
+    "change": "alter modify", "supported": "allowed possible", "several": "many multiple", "machine": "computer host",
+    "node": "instance node", "write": "save store", "explain": "describe clarify", "Explain": "Describe Clarify",
+    "damaged": "corrupt broken", "wrong": "bad", "missing": "absent", "works": "functions operates", "limit": "restrict cap",
+    "set": "configure choose", "run": "start use", "tokens": "tokens words", "speed": "performance", "folder": "directory",
+}  # fmt: skip
+SYNONYMS = {word: [other.replace("-", " ") for other in others.split()] for word, others in SYNONYMS.items()}
+SMALL_WORDS = set(
+    """what which how why where when who is are does do did can could would should will the a an i me my of to for it in
+    with there that this have has be tell explain please you if and on""".split()
+)
 
 
 def paraphrase(rng, question):
@@ -164,4 +182,20 @@ def paraphrase(rng, question):
     for word, others in SUBSTITUTES:
         if f" {word}" in question and rng.random() < 0.12:
             question = question.replace(f" {word}", f" {rng.choice(others)}", 1)
-    return question
+    return telegram(question) if rng.random() < 0.06 else exchange_words(rng, question)
+
+
+def exchange_words(rng, question):
+    """Some of the words replaced by others of the same sense."""
+    words = question.split(" ")
+    for i, word in enumerate(words):
+        bare = word.rstrip("?.,!")
+        if bare in SYNONYMS and rng.random() < 0.25:
+            words[i] = rng.choice(SYNONYMS[bare]) + word[len(bare) :]
+    return " ".join(words)
+
+
+def telegram(question):
+    """What somebody types into a search field: the words that matter."""
+    kept = [word for word in question.split(" ") if word.lower().rstrip("?.,!") not in SMALL_WORDS]
+    return " ".join(kept) or question

@@ -1,4 +1,5 @@
-"""Facts about Penstock that stand alone: each with many hand-written questions; "~" marks those held out.
+"""Facts about Penstock that stand alone: each with many hand-written questions; "~" marks those held out, "@" names its
+topics (sample.wordings puts them into all the usual frames).
 
 Source: design.md, machinery.md, arithmetic.md, api.md. An entry is (questions, answer, phrases a right reply contains).
 """
@@ -6,6 +7,12 @@ Source: design.md, machinery.md, arithmetic.md, api.md. An entry is (questions, 
 FACTS = [
     (
         """What is Penstock?
+        @ Penstock|this program|the Penstock software|Penstock and its use
+        [What is|Explain] the [idea|point|goal|aim|job] [of|behind] Penstock[?|.]
+        [What sort of|Which kind of] [program|tool|system|thing] is Penstock?
+        [I never heard of|I do not know|I just found] Penstock. What is it?
+        What is Penstock [good for|made for|about]?
+        [Who needs|Why should I care about] Penstock?
         What is Penstock for?
         What does Penstock do?
         Tell me about Penstock.
@@ -26,6 +33,11 @@ FACTS = [
     ),
     (
         """What does the name Penstock mean?
+        @ the name Penstock|the word penstock|the origin of the name
+        [Why|How come] [the|this] [strange|odd|funny|] name?
+        [Where|From where] [did|does] [the|that] name come[?| from?]
+        [Who called it|Why do you call it|Why did they name it] Penstock?
+        What is a penstock in [a dam|a power plant|English]?
         Why is it called Penstock?
         Where does the name Penstock come from?
         What is a penstock?
@@ -40,6 +52,11 @@ FACTS = [
     ),
     (
         """Which models does Penstock run?
+        @ supported models|the models that run|model support|DeepSeek-R1|Kimi K2|Moonlight
+        [Does|Can|Will] [Penstock|it] [run|serve|load|work with|support] [DeepSeek-V3.1|V3.1|R1|DeepSeek-V2|Kimi|Kimi K2|Moonlight|DeepSeek-R1]?
+        [What|Which] [models|checkpoints|networks|LLMs] [can it|does it|can a node|may I] [serve|load|run|use]?
+        [Is|Are] [R1|Kimi K2|V3.1|Moonlight|DeepSeek models] [supported|possible|among the models]?
+        [List|Name|Tell me] the [models|checkpoints] that [run|are supported|work].
         Which models are supported?
         What models can I run?
         Can Penstock run DeepSeek-V3?
@@ -56,6 +73,11 @@ FACTS = [
     ),
     (
         """Can Penstock run llama?
+        @ Llama|Qwen|Mistral|Gemma|GGUF files|other model families
+        [Does|Can|Will] [Penstock|it] [run|serve|load|work with|support] [Llama 3|Qwen|Mistral|Mixtral|Gemma|Phi|GPT-2|GGUF|Falcon|BERT]?
+        [Is|Are] [Llama|Mistral|Mixtral|Gemma|GGUF files|other families|dense models] supported?
+        [May|Could|Can] I [use|load|take] [a Llama checkpoint|a Qwen model|Mistral|Gemma|a GGUF model]?
+        Does it run models other than DeepSeek?
         Does Penstock support Llama models?
         Can I run Qwen with Penstock?
         Does Penstock run GPT-2?
@@ -69,6 +91,12 @@ FACTS = [
     ),
     (
         """Does the model have to fit into memory?
+        @ models larger than memory|too little RAM|big models on a small machine
+        [My|The|This] model is [larger|bigger|greater] than [my|the] [RAM|memory|GPU].
+        [How much|What] [memory|RAM] [do I need|is needed|is necessary] for a [big|large|huge] model?
+        [Can|Does|Will] a [small machine|laptop|PC with little RAM|machine with 16 GB] [run|serve] a [huge|big|large] model?
+        [Must|Does] the [whole|entire] model [be in memory|fit in RAM|be loaded]?
+        [I have only|With only] [16|32|64] GB of RAM[. Is that enough?|, can I run it?|. Can I run DeepSeek-V3?]
         Can I run a model that is larger than my RAM?
         What if the model is bigger than memory?
         How can a model larger than memory run?
@@ -84,6 +112,10 @@ FACTS = [
     ),
     (
         """What are the promises of Penstock?
+        @ the promises|the six promises|PROMISES|the guarantees
+        [How many|Which] [promises|guarantees] [are there|does it make|does it give]?
+        [What|Which things] [is promised|are promised|does Penstock guarantee|does it guarantee]?
+        [Tell me|Give me|Write down] [the|all] [promises|guarantees].
         What does Penstock promise?
         Which promises does Penstock make?
         List the promises.
@@ -96,6 +128,11 @@ FACTS = [
     ),
     (
         """What does deterministic mean for Penstock?
+        @ determinism|reproducible answers|repeatability
+        [Does|Will] [the load|the cache|the number of cores|the instruction set|the batch size|another user] [change|influence|affect] [the answer|the tokens|the output|my reply]?
+        [Will|Do] I [get|see] [the same answer|the same output|identical tokens] [again|twice|every time|with the same seed]?
+        [Is|Are] the [output|answers|replies|tokens] [reproducible|deterministic|always the same|identical each time]?
+        Why do I get the same answer twice?
         Is Penstock deterministic?
         Do I get the same tokens every time?
         Are the answers reproducible?
@@ -111,6 +148,11 @@ FACTS = [
     ),
     (
         """What does faithful mean?
+        @ faithfulness|exactness|approximations|the promise faithful
+        [Is|Are] [the weights|the experts|the numbers] [changed|pruned|rounded|dropped|skipped]?
+        [Does|Will] [Penstock|it|a node] [drop|leave out|approximate|cut|simplify] [experts|anything|weights|parts of the model]?
+        [How exact|How correct|How precise] [is it|are the logits|are the answers|is the computation]?
+        Do the logits agree with the reference?
         Are the answers exact?
         Does Penstock approximate the model?
         Is anything pruned or skipped?
@@ -125,6 +167,11 @@ FACTS = [
     ),
     (
         """What happens when a server dies?
+        @ crashes|dying servers|fault tolerance|killed processes|the promise unkillable
+        [What|What happens] [if|when] [a process|one process|the router|mla|the gateway|experts|a server] [dies|crashes|is killed|fails|stops|ends suddenly]?
+        [Do I lose|Will I lose|Do we lose] [my reply|the answer|my request|the conversation] [when|if] [a server crashes|something crashes|a process dies]?
+        [Does|Can|Will] [a node|Penstock|it] [survive|get over|recover from] [a crash|kill -9|the death of a server]?
+        [kill -9|A crash|A segfault]: what then?
         What happens if a process crashes?
         What if I kill a server?
         Can I kill a server?
@@ -143,6 +190,11 @@ FACTS = [
     ),
     (
         """What does closed mean?
+        @ the sandbox|security|the promise closed|isolation of servers
+        [Is|Are] [it|a node|the servers|the processes] [safe|secure|isolated|sandboxed|locked down]?
+        [Can|Could|May] [a server|a process|the gateway|mla|an attacker] [open files|use the network|read my files|call the system|reach the internet]?
+        [Which|What] [rights|permissions|system calls] [has|does] a server[?| have?]
+        Does Penstock use seccomp?
         Is Penstock secure?
         Are the servers sandboxed?
         Can a server open files?
@@ -157,6 +209,11 @@ FACTS = [
     ),
     (
         """Why is Penstock built like a microkernel?
+        @ the architecture|the processes of a node|the servers|the structure of a node|the microkernel design
+        [Which|What] [servers|processes|parts|components] [are there|make up a node|does a node consist of|belong to a node|run in a node]?
+        [How many|What] [servers|processes] [are there|run|does it start|make a node]?
+        [Explain|Describe|Sketch] the [design|architecture|structure|layout] [of Penstock|of a node|].
+        What is a node [made of|composed of]?
         What is the architecture of Penstock?
         How is Penstock built?
         Is Penstock a microkernel?
@@ -174,6 +231,11 @@ FACTS = [
     ),
     (
         """How does a token pass through a node?
+        @ the circle|the way of a token|a forward pass|the order of the servers
+        [How|In what order] does [a pass|a token|the work|a request] [go|move|travel|run] through [the servers|a node|the processes]?
+        [Which|What] server [comes first|works after mla|comes after router|comes after the gate]?
+        [Who|Which server] does what [in a layer|for a token|in a pass]?
+        Describe [the path of a token|one forward pass|what happens to a token].
         How is a token computed?
         What is the circle?
         How does a forward pass work?
@@ -189,6 +251,10 @@ FACTS = [
     ),
     (
         """How do the servers talk to each other?
+        @ rings|messages between servers|shared memory|communication of the processes
+        [How|By what means|With what] do [servers|processes|mla and router|the programs] [talk|communicate|exchange data|send messages|work together]?
+        [How big|How long|How many bytes] is [a message|a ring message|one message]?
+        [Is there|Do they use] [shared memory|a message queue|sockets between servers|a bus]?
         How do the processes communicate?
         What is a ring?
         What are rings for?
@@ -202,6 +268,10 @@ FACTS = [
     ),
     (
         """What is a commit word?
+        @ the commit word|committing|the state of a server|how a successor goes on
+        [How|From where] does [a successor|a restarted server|a spare|the next process] [know where to go on|find its state|resume|take over]?
+        [What|Which state] [does a server commit|is kept for a restart|survives a crash of a server]?
+        What are the two records for?
         How does a server commit?
         What is committed?
         How does a successor know where to go on?
@@ -215,6 +285,10 @@ FACTS = [
     ),
     (
         """What is an expert?
+        @ experts|routed experts|mixture of experts|shared experts|MoE
+        [What|Which thing] [is|do you call] [an expert|a routed expert|the shared expert|MoE] [in a model|in DeepSeek|here|]?
+        [Explain|Define|Describe] [an expert|the experts|mixture-of-experts|MoE|a MoE model|the shared expert].
+        [How many|Which] experts [does a token use|work on a token|are used]?
         What are experts?
         What is a routed expert?
         What is a mixture of experts?
@@ -230,6 +304,10 @@ FACTS = [
     ),
     (
         """What is the gate?
+        @ the gate|routing|the choice of experts|the selection of experts|the router of the model
+        [Who|What] [chooses|selects|picks|decides on] [the experts|experts|which expert is used]?
+        [How|By what] [are|is] [the experts|an expert] [selected|picked|chosen|scored] [for a token|]?
+        [Explain|Describe] [routing|the gate|how routing works|expert selection|grouped routing].
         What does the gate do?
         How are experts chosen?
         How does the gate work?
@@ -243,6 +321,11 @@ FACTS = [
     ),
     (
         """What is a slot?
+        @ slots|expert slots|the expert cache|the fewest slots
+        [How many|What number of] slots [are needed|does a node need|are enough|do I want]?
+        [Where|In what] [does a node keep|are] experts [held|stored|cached|][ in RAM|]?
+        [Is|Are] [two slots|few slots|three slots] enough?
+        [Explain|Define] [a slot|an expert slot|slots].
         What is an expert slot?
         What are slots for?
         How many slots do I need?
@@ -256,6 +339,10 @@ FACTS = [
     ),
     (
         """How are experts read from the drive?
+        @ reading from the drive|io_uring|O_DIRECT|streaming of experts|the page cache
+        [How|In what way] [does it|does a node|do the experts] [read|load|get|fetch|come from] [the drive|the SSD|the disk|experts from disk|weights from NVMe]?
+        [Is|Does it use] [io_uring|O_DIRECT|mmap|the page cache|direct I/O] [used|for reads|]?
+        [Explain|Describe] [streaming|how weights are streamed|reads from the drive|expert loading].
         How does Penstock read the drive?
         Does Penstock use io_uring?
         Does Penstock use the page cache?
@@ -270,6 +357,11 @@ FACTS = [
     ),
     (
         """What is a hint?
+        @ hints|prefetching|guessing the next experts|reading ahead
+        [Does|Can|Will] [Penstock|it|a node] [prefetch|read ahead|guess experts|load experts early|predict experts]?
+        [Explain|Define|Describe] [a hint|hints|prefetching|prefetch].
+        How does the drive [stay|keep] busy?
+        [Can|Does] a hint [delay|slow down|block] [a read|something]?
         What are hints for?
         Does Penstock prefetch experts?
         How does Penstock guess the next experts?
@@ -282,6 +374,11 @@ FACTS = [
     ),
     (
         """What is a store?
+        @ stores|packed stores|model formats|checkpoints|safetensors|file formats
+        [Must|Do I have to|Should I|Need I] [convert|change|repack|transform] [a model|my model|the checkpoint|the weights][?| first?]
+        [Which|What] [format|file format|form|kind of file] [is needed|does it read|must a model have|does a model come in|is supported]?
+        [Can|Does] [it|Penstock|a node] [open|read|use] [safetensors|a Hugging Face model|a Hugging Face folder|a checkpoint directory]?
+        What is a packed store [for|good for]?
         What is a packed store?
         What is the difference between a checkpoint and a store?
         Do I need to convert a model?
@@ -298,6 +395,11 @@ FACTS = [
     ),
     (
         """What is MLA?
+        @ MLA|latent attention|the attention|the latent
+        [Explain|Define|Describe] [MLA|latent attention|the latent|multi-head latent attention|DeepSeek's attention].
+        [How|In what way] [does the attention work|is attention done|are keys and values kept]?
+        [Why|How] [is|does] the KV cache [small|so small|little|stay small]?
+        [What|Which] attention [is used|does it have|does DeepSeek use]?
         What does MLA mean?
         What is multi-head latent attention?
         How does attention work in DeepSeek-V3?
@@ -311,6 +413,10 @@ FACTS = [
     ),
     (
         """What is the KV cache?
+        @ the KV cache|KV pages|pages of the KV cache|the size of a page
+        [How many|What number of] [positions|tokens] [fit into|are in|has|does] a [page|KV page][?| hold?]
+        [Who|Which server] [owns|keeps|has] the [KV cache|KV|pages]?
+        [How|Where] [are|is] [earlier tokens|the KV|keys and values|the latents] [stored|kept|organised]?
         How large is the KV cache?
         What is a KV page?
         How many positions has a page?
@@ -323,6 +429,11 @@ FACTS = [
     ),
     (
         """What is MTP?
+        @ MTP|multi-token prediction|speculative decoding|speculation|draft tokens
+        [Does|Will|Can] [MTP|speculation|speculative decoding|drafting] [change|alter|affect] [the tokens|the answer|the output|the result]?
+        [Explain|Define|Describe] [MTP|multi-token prediction|speculative decoding|the MTP module].
+        [Why|How] [does MTP make it faster|does speculation work|is a token guessed]?
+        [What|Who] guesses the token after next?
         What does MTP mean?
         What is multi-token prediction?
         What is speculative decoding?
@@ -337,6 +448,10 @@ FACTS = [
     ),
     (
         """What is YaRN?
+        @ YaRN|context extension|rotary positions
+        [Explain|Define|Describe] [YaRN|context extension|how the context is stretched].
+        [How|By what] is the [context|context length] [stretched|extended|made longer]?
+        [Why|When] [is YaRN used|do models need YaRN|do I need YaRN]?
         What does YaRN do?
         How is the context extended?
         Explain YaRN.
@@ -348,6 +463,11 @@ FACTS = [
     ),
     (
         """What is FP8?
+        @ FP8|E4M3|the weights' format|block scales|the precision of the weights
+        [Explain|Define|Describe] [FP8|E4M3|block scales|the weight format].
+        [How many|What number of] [bits|bytes] [has|does|is] a weight[?| have?| take?]
+        [How|In which precision|In what type] are [the weights|weights|parameters] [stored|kept|held|saved]?
+        What are the [scales|scale factors|128x128 blocks] for?
         What is E4M3?
         Which number format do the weights have?
         How are the weights stored?
@@ -361,6 +481,11 @@ FACTS = [
     ),
     (
         """What is prefill?
+        @ prefill|decode|prefill and decode|the first token
+        [Explain|Define|Describe] [prefill|decode|the two phases|prefill and decode].
+        [Why|How come] [does the first token take|is the first token|does it take] so long[?| at first?]
+        [How|In what way] is [a prompt|the prompt|my prompt] [read|processed|computed]?
+        What [comes|happens] [before decode|in prefill|in decode]?
         What is a prefill chunk?
         What is the difference between prefill and decode?
         What is decode?
@@ -373,6 +498,11 @@ FACTS = [
     ),
     (
         """Does Penstock need a GPU?
+        @ GPUs|CUDA|running without a GPU|graphics cards|the CPU only
+        [Must I have|Should I have|Is there a need for|Do I have to own] [a GPU|an NVIDIA card|a graphics card|CUDA]?
+        [Does|Will|Can] [it|Penstock|a node] [run|work|start] [on a CPU|on the CPU only|without CUDA|with no graphics card|without an NVIDIA card]?
+        [I have no|What if I have no|There is no] [GPU|graphics card][.| here.| in my machine.|?]
+        [Can|Does] [it|Penstock] use [my GPU|an NVIDIA GPU|the graphics card]?
         Do I need a GPU?
         Can Penstock run without a GPU?
         Does Penstock run on the CPU?
@@ -386,6 +516,10 @@ FACTS = [
     ),
     (
         """What is the default socket?
+        @ the default socket|the socket path|the place of the socket
+        [Where|At which place|In which directory] [is|lies|do I find|can I find] the [socket|Unix socket|API socket]?
+        [What|Which] [path|file|name] [has|does] the [socket|Unix socket][?| have?]
+        [I look for|I cannot find|Where is] the socket file[.|?]
         Where is the socket?
         Where does Penstock listen?
         What is the path of the socket?
@@ -398,6 +532,11 @@ FACTS = [
     ),
     (
         """Which port does Penstock use?
+        @ ports|TCP|the network|remote access|listening on a port
+        [What|Which] [TCP port|port number|port] [is used|does it open|does a node use|is it]?
+        [Can|How can|May] [I|others|another machine|a remote client] [reach|use|call] [it|a node|Penstock] [over the network|over TCP|from outside|remotely|from another computer]?
+        [Does|Is] [it|Penstock|a node] [listen on TCP|open a port|reachable from the internet|on localhost]?
+        [Do I need|Should I use] a [proxy|reverse proxy]?
         Does Penstock listen on a port?
         Can I reach Penstock over the network?
         Can Penstock listen on TCP?
@@ -410,6 +549,11 @@ FACTS = [
     ),
     (
         """How do I use the API?
+        @ the API|the OpenAI API|curl|client libraries|the HTTP API
+        [How|With what|In what way] do [I|programs|applications|scripts] [call|use|talk to|access|reach] [the API|a node|Penstock]?
+        [Is|Does] the API [like OpenAI's|OpenAI compatible|compatible|follow OpenAI]?
+        [Can|May|Could] I [use|take] [curl|Python|the openai package|an OpenAI client|my usual client]?
+        [Give me|Show me] [a curl example|how to call the API|an example of the API].
         Which API does Penstock have?
         Is there an API?
         Is the API compatible with OpenAI?
@@ -425,6 +569,10 @@ FACTS = [
     ),
     (
         """How do I stream a reply?
+        @ streaming replies|server-sent events|stream
+        [How|In what way] do I [stream|get a stream|receive tokens one by one|see the reply as it grows]?
+        [Can|Does|Will] [the API|a node|it] [stream|send tokens as they come|send events]?
+        [What|Which field] [ends a stream|switches streaming on|do I set for streaming|starts a stream]?
         Does the API stream?
         How do I get tokens as they come?
         What does stream do?
@@ -436,6 +584,10 @@ FACTS = [
     ),
     (
         """How do I turn on thinking?
+        @ thinking|reasoning|the thinking mode|reasoning_content
+        [How|In what way|With what] do I [turn on|switch on|enable|activate|turn off|disable|get|see] [thinking|reasoning|the reasoning|the thoughts|thinking mode]?
+        [Where|In which field] [is|do I find|comes] the [reasoning|thinking|chain of thought]?
+        [Can|May|Could] the model [think|reason] [first|before it answers|]?
         How do I enable reasoning?
         How do I make the model think?
         What is thinking mode?
@@ -449,6 +601,10 @@ FACTS = [
     ),
     (
         """Does Penstock support tools?
+        @ tools|tool calls|function calling|functions
+        [Does|Can|Will] [the API|the model|Penstock|it] [call functions|do tool calls|use tools|support functions|take tools]?
+        [Are|Is] [tool calls|tools|function calling|functions] [supported|available|possible|allowed][?| yet?]
+        [I want to use|How do I use|Can I pass] [tools|functions|tool calls][.|?]
         Can I use function calling?
         Does the API support tool calls?
         Are tools supported?
@@ -460,6 +616,10 @@ FACTS = [
     ),
     (
         """Can I get several choices at once?
+        @ unsupported options|logprobs|n greater than 1|unknown fields
+        [Does|Will|Can] [the API|it|a node] [support|accept|take|ignore] [logprobs|n=2|best_of|logit_bias|unknown fields|unsupported options]?
+        [What|What happens] [with|about|to] [fields it does not know|an unsupported option|an option without effect|logit_bias]?
+        [I want|Give me|Can I have] [two|three|several|more] [choices|answers|completions] [at once|per request].
         Does the API support n greater than 1?
         Does Penstock support logprobs?
         Which options are not supported?
@@ -472,6 +632,11 @@ FACTS = [
     ),
     (
         """How do I stop a reply?
+        @ stopping a reply|Ctrl-C|interrupting the model|cancelling
+        [How|In what way|With what key] do I [stop|cancel|interrupt|abort|break off] [a reply|the reply|an answer|the model|the output|generation]?
+        [What|What happens] [on|with|if I press|after] Ctrl-C?
+        [The model|It] [talks too much|does not stop|goes on and on][.|. How do I stop it?]
+        [Stop|Cancel|Abort] [the answer|a running reply|it].
         How do I stop the model?
         What does Ctrl-C do?
         How do I cancel an answer?
@@ -483,6 +648,10 @@ FACTS = [
     ),
     (
         """How do I stop a node?
+        @ stopping a node|shutdown|SIGTERM|ending Penstock
+        [How|In what way|With what] do I [stop|end|quit|terminate|shut down|close|turn off] [a node|the node|Penstock|the server|the program|everything]?
+        [What|What happens] [on|at|during|after] [shutdown|SIGTERM|the end of a node]?
+        [Stop|End|Shut down] [the node|Penstock|the server].
         How do I shut down Penstock?
         How do I end a node?
         What does SIGTERM do?
@@ -495,6 +664,11 @@ FACTS = [
     ),
     (
         """How do I build Penstock?
+        @ building|compiling|the build|build.sh|the programs after the build
+        [How|With what|In what way] do I [build|compile|make] [it|Penstock|the program|the source|everything]?
+        [Where|In which folder] [are|do I find|lie] the [binaries|programs|executables]?
+        [What|Which command] [builds it|compiles the source|makes the binaries|do I run to build]?
+        Is there a [Makefile|build script]?
         How do I compile Penstock?
         What do I need to build Penstock?
         How is Penstock built from source?
@@ -507,6 +681,11 @@ FACTS = [
     ),
     (
         """How do I try Penstock?
+        @ getting started|the first steps|trying it out|a quick start|./build.sh run
+        [How|Where|With what] do I [begin|start|try it|try it out|get going]?
+        [What|Which command] [do I type first|is the first step|starts the demo|lets me try it|opens a demo chat]?
+        [I want to|Let me|I would like to] [try|test|see] [it|Penstock|the demo][.| quickly.]
+        Is there a [quick start|tutorial|first step]?
         How do I start?
         How do I get started?
         How do I begin with Penstock?
@@ -521,6 +700,10 @@ FACTS = [
     ),
     (
         """How do I run the tests?
+        @ the tests|testing|the test suite|prove and TAP
+        [How|With what|In what way] do I [test|run the test suite|run tests|check my build]?
+        [Is|Are] there [tests|a test suite]?
+        [What|Which command] [runs the tests|tests the build|is for testing]?
         How is Penstock tested?
         What does ./build.sh test do?
         How do I test my build?
@@ -532,6 +715,11 @@ FACTS = [
     ),
     (
         """What is the demo model?
+        @ the demo model|the included model|the model in images/demo
+        [Is|Are] there [a model|any weights|models] [included|with it|in the repository|to try]?
+        [How|What] [big|large|size] is the [demo|demo model|included model]?
+        [Where|In which folder] [is|lies|do I find] the demo[?| model?]
+        [Must|Do|Should] I [download|fetch|get] [weights|a model][?| first?]
         Which model comes with Penstock?
         Where is the demo model?
         How large is the demo model?
@@ -544,6 +732,10 @@ FACTS = [
     ),
     (
         """Which licence does Penstock have?
+        @ the programming language|the language of the source|C17|musl
+        [What|Which] language [is it|is Penstock|is the source|is the code] [written in|in]?
+        [Is|Was] [it|Penstock|the code] [written|made|programmed] in [Python|Rust|C++|Go|C|Java]?
+        [How|With what] is it linked?
         In which language is Penstock written?
         What is Penstock written in?
         Is Penstock written in Rust?
@@ -556,6 +748,10 @@ FACTS = [
     ),
     (
         """Which libraries does Penstock use?
+        @ libraries|dependencies|third-party code|yyjson|llhttp|liburing
+        [What|Which] [libraries|packages|third-party code] [does it need|are used|are inside|does it link]?
+        [Does|Is] [it|Penstock] [use|depend on|need] [PyTorch|liburing|PCRE2|OpenSSL|libcurl|llhttp|yyjson]?
+        [How|By what] [is JSON parsed|is HTTP parsed|are regular expressions done]?
         What are the dependencies?
         What does Penstock depend on?
         Which JSON library is used?
@@ -567,6 +763,10 @@ FACTS = [
     ),
     (
         """What if I have several drives?
+        @ several drives|striping|two SSDs|more drives
+        [Can|Does|Will] [it|Penstock|a node] [use|take|read from|profit from] [two drives|several SSDs|more drives|many disks|RAID]?
+        [What|How] [about|do I use|with] [two NVMe drives|several SSDs|four drives|more than one SSD]?
+        [I have|There are] [two|three|four] [drives|SSDs|NVMe drives][.| here.]
         Can I use more than one drive?
         Does Penstock stripe over drives?
         Can I use two SSDs?
@@ -578,6 +778,10 @@ FACTS = [
     ),
     (
         """Can I use several machines?
+        @ several machines|scaling|more users|clusters|load balancers
+        [How|In what way] do I [scale|serve more people|handle more load|use two machines]?
+        [Can|Does|Will] [it|Penstock|a model] [run on|use|spread over|span] [a cluster|two machines|several computers|many hosts]?
+        [One node|One machine] [is not enough|is too slow for all my users|is too little][.|. What now?]
         How do I serve more users?
         How does Penstock scale?
         Can one model run on several machines?
@@ -589,6 +793,11 @@ FACTS = [
     ),
     (
         """What limits the speed?
+        @ speed|performance|tokens per second|what makes it slow
+        [How|What] [fast|quick|speed] [is it|is a node|will it be|can I expect]?
+        [Why|How come] [is it|is my node|are replies] [slow|so slow|not faster]?
+        [How|In what way] [can I|do I|could one] [speed it up|make it faster|get more tokens per second|improve the speed]?
+        [What|Which part] is the bottleneck?
         Why is it slow?
         Why is Penstock so slow?
         How do I make it faster?
@@ -603,6 +812,10 @@ FACTS = [
     ),
     (
         """How does Penstock boot?
+        @ booting|boot images|a bootable node|PID 1
+        [Can|Does|Will] [it|Penstock|a machine] [boot|start] [without Linux|from a disk|by itself|on bare metal|as a virtual machine]?
+        [What|Which things] [is in|are in|belong to] [a boot image|a bootable disk|the image]?
+        [Who|What] is PID 1?
         What is a bootable node?
         Can Penstock boot by itself?
         What is in a boot image?
@@ -615,6 +828,10 @@ FACTS = [
     ),
     (
         """What happens when the drive has an error?
+        @ drive errors|failed reads|damaged experts|corrupt weights|short reads
+        [What|What happens] [if|when] [the SSD fails|a read fails|the drive breaks|an expert is corrupt|weights are damaged|a sector is bad]?
+        [How|In what way] [does it|does a node|does Penstock] [handle|treat|survive|react to] [read errors|drive errors|damaged weights|I/O errors]?
+        [I/O error|Read error|Bad sector][.|: what happens?|?]
         What if a read fails?
         What happens on a short read?
         What if an expert is damaged?
@@ -628,6 +845,10 @@ FACTS = [
     ),
     (
         """How does Penstock sample?
+        @ sampling|the sampler|the seed|choosing the next token
+        [How|By what] [is|are] [a token|the next token|tokens] [sampled|chosen|drawn|selected]?
+        [What|Which seed] [is used without a seed|happens if I give no seed|does sampling depend on]?
+        [Explain|Describe] [sampling|the sampler|how tokens are chosen|seeds].
         What does temperature 0 do?
         Is sampling random?
         How is the next token chosen?
@@ -640,6 +861,10 @@ FACTS = [
     ),
     (
         """What happens to a second request?
+        @ parallel requests|several users|the queue|a busy node|429
+        [How many|What number of] [requests|users|people|replies] [at once|run together|can it serve|fit]?
+        [What|What happens] [if|when] [many requests come|a node is full|everybody asks at once|the queue is full]?
+        [Can|May|Could] [my colleagues|several people|many users|others] [use it|ask|use one node] [at the same time|at once|together]?
         Can several people use a node at once?
         How many requests run at once?
         What happens when the node is busy?
@@ -652,6 +877,10 @@ FACTS = [
     ),
     (
         """Does Penstock reuse a common prefix?
+        @ prompt caching|the prefix cache|cached_tokens|common prefixes
+        [Does|Will|Can] [it|Penstock|a node] [reuse|remember|keep] [a prefix|the beginning of a prompt|earlier prompts|the conversation so far]?
+        [Is|Are] [a prefix|a common beginning|earlier turns|the history] [cached|reused|computed again|kept]?
+        [Explain|Describe] [prompt caching|the prefix cache|cached_tokens].
         What is prompt caching?
         Are prompts cached?
         What is cached_tokens?
@@ -664,6 +893,11 @@ FACTS = [
     ),
     (
         """What is the largest context?
+        @ the context length|long prompts|the largest prompt|context_length_exceeded
+        [How|What] [long|length] [may a prompt be|can a prompt be|is the context|can the context be]?
+        [My|The] prompt [is too long|has too many tokens|was refused][.|. Why?|. What now?]
+        [How many|What number of] tokens [fit|can I send|are allowed|has the context]?
+        [Is|Are] long prompts [cut|truncated|shortened|refused]?
         How long can a prompt be?
         How long may my prompt be?
         What is context_length_exceeded?
@@ -677,6 +911,10 @@ FACTS = [
     ),
     (
         """How large is an expert of DeepSeek-V3?
+        @ the size of DeepSeek-V3|DeepSeek-V3's experts|the parameters of DeepSeek-V3
+        [How|What] [many parameters|many experts|many billions|size] [has|does] [DeepSeek-V3|V3][?| have?]
+        [How|What] [big|large] is [DeepSeek-V3|V3|an expert of V3|one expert]?
+        [How much|What] [disk space|space|storage] does [V3|DeepSeek-V3] [take|need]?
         How big is one expert?
         How large is DeepSeek-V3?
         How many parameters has DeepSeek-V3?
@@ -689,6 +927,10 @@ FACTS = [
     ),
     (
         """The message says that the memory limit is too low. What do I do?
+        @ ulimit -l|the memlock limit|locked memory|RLIMIT_MEMLOCK
+        [run|Penstock|penstock run|It] [says|complains about|mentions|prints|fails with] [memlock|the memlock limit|that memory cannot be locked|a locked memory limit][.|. What now?|?]
+        [How|In what way] do I [raise|change|lift|increase] the [memlock limit|locked memory limit|limit of locked memory]?
+        [Why|What for] [does it need|is there] [locked memory|CAP_IPC_LOCK]?
         What does ulimit -l have to do with Penstock?
         Penstock says that it cannot lock memory.
         Why does run name ulimit -l?
@@ -700,6 +942,10 @@ FACTS = [
     ),
     (
         """The message says that a checksum is wrong. What now?
+        @ a wrong checksum|a damaged file|a bad checksum|a corrupt store
+        [verify|penstock verify|It|run] [says|reports|finds|prints] [a bad checksum|checksum error|that a file is damaged|a checksum mismatch][.|. What now?|?]
+        [My|The] [store|checkpoint|file|model] is [corrupt|damaged|broken][.|. What do I do?|?]
+        [Checksum|Hash] [mismatch|error|failure][.|?| - what now?]
         What do I do about a wrong checksum?
         store: checksum does not match the index
         verify reports a damaged file.
@@ -711,6 +957,10 @@ FACTS = [
     ),
     (
         """The message says that a tensor is missing.
+        @ a missing tensor|an incomplete checkpoint|a missing shard|a missing model file
+        [run|Penstock|penstock run|It] [says|complains|reports|prints] that a [tensor|shard|file|weight] is [missing|not there|absent][.|. What now?|?]
+        [A|One] [tensor|weight|file] [cannot be found|was not found|is not in the checkpoint][.|. Why?|?]
+        [Why|What does it mean that] [is a tensor|a tensor is] missing?
         What do I do when a tensor is missing?
         error: tensor not found
         Why does Penstock say that a file of the model is missing?
@@ -722,6 +972,10 @@ FACTS = [
     ),
     (
         """ask says that it cannot connect to the socket.
+        @ a missing socket|connection refused|connecting to a node
+        [ask|chat|penstock ask|penstock chat|the client|curl] [says|prints|fails with|reports] [connection refused|no such file|that there is no socket|that it cannot connect][.|. Why?|. What now?|?]
+        [Why|How come] [is|was] the connection refused?
+        [I cannot|Why can I not|My program cannot] [connect|reach the node|open the socket][.|?| to the socket.]
         penstock ask: cannot connect
         Why can't ask reach the node?
         chat says no such file or directory for the socket.

@@ -202,7 +202,11 @@ COMMANDS = {
     ),
 }
 COMMAND_ASKED = wordings(
-    """What does `penstock {c}` do?
+    """[What|Which thing] [does|would] [penstock {c}|`penstock {c}`|the command {c}|the {c} command|the subcommand {c}] do[?| for me?| exactly?]
+    [What|When|Why] [is|do I need|would I need|should I use|would anyone use] [penstock {c}|`penstock {c}`|the command {c}|the {c} command][?| for?]
+    [Explain|Describe|Tell me about|I do not understand|Help me with|How do I use|Give me a word on|I have a question about] [penstock {c}|`penstock {c}`|the command {c}|the {c} command|the subcommand {c}][.|?|]
+    [Somebody|My colleague|A script|The manual|The README] [uses|calls|runs|mentions] [penstock {c}|`penstock {c}`][. What does it do?|. Why?|. What is that?]
+    What does `penstock {c}` do?
     What does penstock {c} do?
     What is penstock {c}?
     What is `penstock {c}` for?
@@ -226,7 +230,13 @@ COMMAND_ASKED = wordings(
     ~ I saw `penstock {c}` in a script. What is it?"""
 )
 GOAL_ASKED = wordings(
-    """How do I {g}?
+    """[How|In what way|By which command|With what] [do I|can I|could I|would one|does one|should I|may I|am I to] {g}[?| with Penstock?| here?]
+    [I want|I need|I would like|I'd like|I am trying|We have|I am asked] to {g}[.|. How?|. What now?|. Which command?]
+    [What|Which] [command|subcommand|program|tool] [do I need|do I use|is there|lets me|helps me|would I use|is for this:] [to |]{g}?
+    [Show|Tell|Teach] me how [to|I can|one can] {g}[.|, please.]
+    [Is there|Is it possible|Does Penstock offer] [a command|a way|something] to {g}?
+    [The|Which] command to {g}[?|, please.]
+    How do I {g}?
     How can I {g}?
     How do I {g} with Penstock?
     How can I {g} with Penstock?
@@ -407,7 +417,11 @@ OPTIONS = {
     ),
 }
 OPTION_ASKED = wordings(
-    """What does {o} do?
+    """[What|Which thing] [does|would] [{o}|`{o}`|the option {o}|the {o} flag|the switch {o}] [do|change|set|mean][?| exactly?]
+    [What|When|Why] [is|do I need|would I need|should I use|would anyone set] [{o}|`{o}`|the option {o}|the {o} flag|the switch {o}][?| for?]
+    [Explain|Describe|Tell me about|I do not understand|Help me with|How do I use|I have a question about] [{o}|`{o}`|the option {o}|the {o} flag|the switch {o}][.|?|]
+    [Somebody|My colleague|A script|The manual] [uses|sets|gives|mentions] {o}[. What does it do?|. Why?|. What is that?]
+    What does {o} do?
     What does the option {o} do?
     What does the {o} option mean?
     What is {o}?
@@ -429,7 +443,12 @@ OPTION_ASKED = wordings(
     ~ What does Penstock do with {o}?"""
 )
 OPTION_GOAL_ASKED = wordings(
-    """How do I {g}?
+    """[How|In what way|By which option|With what] [do I|can I|could I|would one|does one|should I|may I] {g}[?| in Penstock?| here?]
+    [I want|I need|I would like|I'd like|I am trying|We have] to {g}[.|. How?|. Which option?|. Which flag?]
+    [What|Which] [option|flag|switch|parameter|setting] [do I need|do I use|do I set|is there|lets me|helps me] [to |]{g}?
+    [Show|Tell|Teach] me how [to|I can|one can] {g}[.|, please.]
+    [Is there|Does Penstock offer] [an option|a flag|a switch|a setting] to {g}?
+    How do I {g}?
     How can I {g}?
     How can I {g} in Penstock?
     Which option do I use to {g}?
@@ -487,7 +506,11 @@ EXIT_CODES = {
     ),
 }
 EXIT_ASKED = wordings(
-    """What does exit code {n} mean?
+    """[What|Why] [does|is] [exit code|exit status|return code|the exit code|code] {n}[?| mean?]
+    [penstock|The program|It|Penstock|The command|My node|run|verify] [exits|exited|ended|ends|stops|stopped|quits|finished|returned] with [{n}|code {n}|exit code {n}|status {n}|the number {n}][.|. Why?|. What is wrong?|. What does it mean?]
+    [I get|I got|I see|We see|My shell shows|echo $? says] [exit code {n}|{n} as the exit code|the exit status {n}|return code {n}][.|. Why?|. What now?|. What does that mean?]
+    [The|An] [exit code|exit status|return code] [of|is] {n}[: what happened?|. Why?|. What does it say?]
+    What does exit code {n} mean?
     What does exit status {n} mean?
     What is exit code {n}?
     penstock exits with {n}. What does that mean?
@@ -507,7 +530,10 @@ EXIT_ASKED = wordings(
     ~ My script got {n} from penstock. What is the reason?"""
 )
 EXIT_GOAL_ASKED = wordings(
-    """Which exit code means {g}?
+    """[What|Which] [exit code|exit status|return code|code|number] [means|stands for|do I get for|is used for|signals|tells of] {g}?
+    [How|With which code] does [penstock|it|a node] [exit|end] [for|on|after] {g}?
+    [The|Which] exit code for {g}[?|, please.]
+    Which exit code means {g}?
     Which exit code stands for {g}?
     What is the exit code for {g}?
     What exit code do I get for {g}?
@@ -597,7 +623,12 @@ SERVERS = {
     ),
 }
 SERVER_ASKED = wordings(
-    """What does the server {s} do?
+    """[What|Which work] [does|is done by] [{s}|the {s} server|the {s} process|the process {s}][?| do?| do in a node?]
+    [What|Why|When] [is|do we need|is there|does a node need] [{s}|the {s} server|the {s} process|a process {s}][?| for?]
+    [Explain|Describe|Tell me about|I do not understand|Help me with|I have a question about|How about|What about] [{s}|the {s} server|the {s} process|the process {s}][.|?|]
+    [ps|top|The log|The process list] shows [{s}|a process {s}][. What is it?|. What does it do?|. Why?]
+    What [work|task|duty|job] [has|does] {s}[?| have?| do?]
+    What does the server {s} do?
     What does {s} do in Penstock?
     What does {s} do?
     What is {s}?
@@ -618,7 +649,11 @@ SERVER_ASKED = wordings(
     ~ What is {s} good for in a node?"""
 )
 SERVER_GOAL_ASKED = wordings(
-    """Which server {g}?
+    """[Which|What] [server|process|part|program|component] [of Penstock |of a node |here |]{g}?
+    [Who|What] {g}[?| in a node?| here?]
+    [Name|Tell me|Say] the [process|part|program|component] [that|which] {g}.
+    [It is|There must be] [a server|a process] that {g}. Which[?| one?]
+    Which server {g}?
     Which process {g}?
     Which part of Penstock {g}?
     Who {g} in Penstock?
@@ -669,7 +704,10 @@ FOLDERS = {
     ),
 }
 FOLDER_ASKED = wordings(
-    """What is in the folder {f}?
+    """[What|Which code] [is|lies|do I find|can I find|belongs] in [{f}/|the folder {f}|the directory {f}|the {f} folder]?
+    [Explain|Describe|Tell me about|What about] [{f}/|the folder {f}|the directory {f}|the {f} directory][.|?|]
+    [What|Why] is [{f}/|the folder {f}|the directory {f}] [for|there]?
+    What is in the folder {f}?
     What is in {f}/?
     What does the folder {f} hold?
     What does the directory {f} contain?
@@ -682,7 +720,10 @@ FOLDER_ASKED = wordings(
     ~ What would I look for in the folder {f}?"""
 )
 FOLDER_GOAL_ASKED = wordings(
-    """Where in the source is {g}?
+    """[Where|In which folder|In which directory|In what part of the source] [is|are|lies|do I find|can I find] {g}?
+    [I look for|I search for|Show me|Where is the code of|Which folder is for] {g}[.|?| in the source.]
+    [Which|What] [folder|directory] [has|holds|contains|keeps] {g}?
+    Where in the source is {g}?
     Which folder holds {g}?
     Which folder has {g}?
     In which folder do I find {g}?
@@ -750,7 +791,10 @@ ENDPOINTS = {
     ),
 }
 ENDPOINT_ASKED = wordings(
-    """What does {e} do?
+    """[What|Which thing] [does|is|do I get from|comes from] [{e}|the endpoint {e}|the path {e}|the URL {e}][?| do?| for?]
+    [Explain|Describe|Tell me about|I do not understand|How do I use|When do I use|What about] [{e}|the endpoint {e}|the path {e}|`{e}`][.|?|]
+    [A request to|A call of|curl with] {e}[: what does it do?|, what is that?|?]
+    What does {e} do?
     What is {e}?
     What is {e} for?
     What does the endpoint {e} do?
@@ -764,7 +808,10 @@ ENDPOINT_ASKED = wordings(
     ~ What happens when I call {e}?"""
 )
 ENDPOINT_GOAL_ASKED = wordings(
-    """Which endpoint do I call to {g}?
+    """[What|Which] [endpoint|URL|path|address|route] [do I need|do I use|do I call|is there|lets me|is used] [to |]{g}?
+    [How|With which request|By which endpoint] [do I|can I|could I|does one|would a client] {g}[?| over HTTP?]
+    [I want|I need|I would like|My program has|My script wants] to {g}[.|. How?|. Which endpoint?]
+    Which endpoint do I call to {g}?
     Which endpoint is there to {g}?
     Which URL do I use to {g}?
     Is there an endpoint to {g}?
@@ -813,7 +860,12 @@ STATUSES = {
     ),
 }
 STATUS_ASKED = wordings(
-    """What does HTTP {n} mean?
+    """[What|Why] [does|is] [HTTP|status|error|the HTTP status|code|response] {n}[?| mean?]
+    [I get|I got|My client gets|curl shows|The API sends|The node answers|We see|The reply was] [{n}|a {n}|status {n}|error {n}|HTTP {n}][.|. Why?|. What now?|. What does that mean?|. What is wrong?]
+    [Explain|Describe] [HTTP {n}|status {n}|error {n}|a {n}].
+    [What|What shall I do] [about|with|after|causes] [HTTP {n}|status {n}|error {n}|a {n}]?
+    [HTTP {n}|Error {n}|Status {n}][?|: why?|, what is it?]
+    What does HTTP {n} mean?
     What does status {n} mean?
     I get a {n} from the API.
     The API answers {n}. What does that mean?
@@ -829,7 +881,9 @@ STATUS_ASKED = wordings(
     ~ What does it mean when Penstock replies {n}?"""
 )
 STATUS_GOAL_ASKED = wordings(
-    """Which HTTP status means {g}?
+    """[What|Which] [HTTP status|status|status code|error|code|answer] [means|stands for|do I get for|is used for|comes for|is sent for] {g}?
+    [How|With what] does [the API|a node|Penstock] [answer|react to|reject] {g}?
+    Which HTTP status means {g}?
     Which status do I get for {g}?
     What does the API answer for {g}?
     What is the status code for {g}?

@@ -4,9 +4,11 @@ The split is by template, never by chance. Every list of wordings has a held-out
 numbers are held out by a hash of their digits, so that "347 + 589" is either always or never in the training data.
 """
 
+import math
 import re
 import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from .paraphrase import paraphrase
 
@@ -34,29 +36,66 @@ class Sample:
     system: str = ""
 
 
+CHOICE = re.compile(r"\[([^\[\]]*\|[^\[\]]*)\]")  # "[a|b]" in a template: one of them
+
+
+def spell_out(rng, template):
+    """A template with its choices made, inner ones first."""
+    while found := CHOICE.search(template):
+        template = template[: found.start()] + rng.choice(found[1].split("|")) + template[found.end() :]
+    return template.strip()
+
+
+def ways(template):
+    """How often a template is drawn, beside one without choices: more where there is more to choose."""
+    return 1 + math.log2(1 + sum(found.count("|") for found in CHOICE.findall(template)))
+
+
 @dataclass(frozen=True)
 class Wordings:
-    """Templates of a question. `train` alone is used for training, `held` alone for examination."""
+    """Templates of a question. `train` alone is used for training, `held` alone for examination. A training template may
+    hold choices, "[a|b]"; what they make is never a held-out template."""
 
     train: tuple
     held: tuple
 
+    @cached_property
+    def weights(self):
+        return [ways(line) for line in self.train]
+
+    def draw(self, rng, split):
+        if split == HELD:
+            return rng.choice(self.held)
+        while (template := spell_out(rng, rng.choices(self.train, self.weights)[0])) in self.held:
+            pass
+        return template
+
     def pick(self, rng, split, **fields):
-        return rng.choice(self.held if split == HELD else self.train).format(**fields)
+        return self.draw(rng, split).format(**fields)
 
     def pick_freely(self, rng, split, **fields):
         """Like `pick`, but training also gets paraphrases of its templates; never a held-out one."""
-        template = rng.choice(self.held if split == HELD else self.train)
+        template = self.draw(rng, split)
         if split != HELD and rng.random() < 0.5:
             other = paraphrase(rng, template)
             template = template if other in self.held else other
         return template.format(**fields)
 
 
+TOPIC = (
+    "[Tell me about|Explain|Describe|I have a question about|Tell me something about|What can you tell me about|"
+    "What do you know about|I want to know more about|Help me with|How about|What about|Say something about|"
+    "Can you explain|Please explain|I do not understand|Give me a short explanation of|What should I know about|] "
+    "[{topics}][.|?|]"
+)
+
+
 def wordings(text):
-    """Reads a block of templates, one a line; a line that begins with "~" is held out."""
+    """Reads a block of templates, one a line; a line that begins with "~" is held out, and one that begins with "@" names
+    topics, "a|b", and stands for the usual ways to ask about one."""
     lines = [line.strip() for line in text.strip().splitlines()]
-    train = tuple(line for line in lines if not line.startswith("~"))
+    train = [line for line in lines if not line.startswith("~")]
+    train = tuple(TOPIC.replace("{topics}", line[1:].strip()) if line.startswith("@") else line for line in train)
     held = tuple(line[1:].strip() for line in lines if line.startswith("~"))
     assert train and held, "both sides of the split need a template"
     return Wordings(train, held)
