@@ -17,6 +17,8 @@
 #ifndef DRIVERS_CPU_KERNELS_H
 #define DRIVERS_CPU_KERNELS_H
 
+#include "drivers/cpu/q4.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,19 +34,21 @@ enum cpu_isa {
 /* A stored matrix. */
 enum weight_type {
 	WEIGHT_BF16,
-	WEIGHT_FP8
+	WEIGHT_FP8,
+	WEIGHT_Q4 /* the layout of q4.h; a routed expert of a packed store */
 };
 
 struct weight {
-	const void *data;   /* BF16 or E4M3, [n_out, n_in] */
-	const float *scale; /* FP8: [ceil(n_out/128), ceil(n_in/128)], 4-byte aligned; BF16: NULL */
+	const void *data;    /* BF16 or E4M3, [n_out, n_in]; 4 bits: struct q4_group */
+	const float *scale;  /* FP8: [ceil(n_out/128), ceil(n_in/128)], 4-byte aligned; else NULL */
+	const int8_t *table; /* 4 bits: the 16 entries of its store; else NULL */
 	uint32_t n_out, n_in;
 	uint32_t type; /* enum weight_type */
 };
 
 struct cpu_kernels {
 	/*
-	 * Rule 3. For r in [0, rows) and o in [out0, out1): y[r * ldy + (o - out0)] = W[o, :] . x[r
+	 * Rule 3, BF16 and FP8. For r in [0, rows) and o in [out0, out1): y[r * ldy + (o - out0)] = W[o, :] . x[r
 	 * * ldx ...]. No bias. Each y depends on its own row of W and of x only, whatever rows,
 	 * out0 and out1 are.
 	 */
@@ -70,6 +74,17 @@ struct cpu_kernels {
 	 */
 	void (*dot_rows_t)(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys,
 			   size_t n, const uint16_t *x, size_t ldx, size_t rows);
+	/*
+	 * Rule 13: x[n], BF16, n a multiple of 128, to n / 128 blocks of int8. A block with a number
+	 * that is not finite has q = 0 and a scale that is NaN.
+	 */
+	void (*to_int8)(struct int8_block *y, const uint16_t *x, size_t n);
+	/*
+	 * Rule 13: matmul for a 4-bit matrix. ldx counts blocks; x[r * ldx ...] has ceil(n_in/128)
+	 * of them. A slice costs least where out0 and out1 are multiples of 16.
+	 */
+	void (*matmul_q4)(float *y, size_t ldy, const struct weight *w, size_t out0, size_t out1,
+			  const struct int8_block *x, size_t ldx, size_t rows);
 	/* Rule 6. y[i] = (x[i] * r) * w[i], FP32; y may be x. */
 	void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps);
 	/* Rule 2. Writes n BF16 numbers and +0 up to n_padded. */
@@ -131,6 +146,8 @@ void cpu_thread_init(void);
 /* Bytes of a weight's data, for checks. */
 static inline uint64_t weight_bytes(uint32_t type, uint64_t n_out, uint64_t n_in)
 {
+	if (type == WEIGHT_Q4)
+		return q4_bytes(n_out, n_in);
 	return n_out * n_in * (type == WEIGHT_FP8 ? 1 : 2);
 }
 

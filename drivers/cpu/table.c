@@ -11,6 +11,8 @@ void cpu_kernels_init(struct cpu_kernels *k, enum cpu_isa isa)
 		.dot_rows = dot_rows_scalar,
 		.matmul_t = matmul_t_scalar,
 		.dot_rows_t = dot_rows_t_scalar,
+		.to_int8 = to_int8_scalar,
+		.matmul_q4 = matmul_q4_scalar,
 		.rmsnorm = rmsnorm_scalar,
 		.to_bf16 = to_bf16_scalar,
 		.silu_mul = silu_mul_scalar,

@@ -49,6 +49,9 @@ void matmul_t_scalar(float *y, size_t ldy, const struct weight *w, size_t in0, s
 		     const uint16_t *x, size_t ldx, size_t rows);
 void dot_rows_t_scalar(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys, size_t n,
 		       const uint16_t *x, size_t ldx, size_t rows);
+void to_int8_scalar(struct int8_block *y, const uint16_t *x, size_t n);
+void matmul_q4_scalar(float *y, size_t ldy, const struct weight *w, size_t out0, size_t out1,
+		      const struct int8_block *x, size_t ldx, size_t rows);
 void rmsnorm_scalar(float *y, const float *x, const float *w, size_t n, float eps);
 float sum_scalar(const float *x, size_t n);
 void to_bf16_scalar(uint16_t *y, const float *x, size_t n, size_t n_padded);
