@@ -160,15 +160,21 @@ static void drain_tick(struct init *in, uint64_t now)
 
 bool stage_in_flight(const struct init *in)
 {
-	const char *router = in->objects.map[OBJ_ROUTER];
+	const char *router = in->objects.map[OBJ_ROUTER], *map = in->objects.map[OBJ_LOG_ROUTER];
+	const struct log_object *log;
 	struct router_head h;
 
-	if (!router)
+	if (!router || !map)
 		return false;
+	log = (const void *)(map + sizeof(struct object_header));
+	/* relaxed: nothing but a wake-up or the end of waiting depends on these counters */
+	if (atomic_load_explicit(&log->counter[COUNT_RUNNING], memory_order_relaxed) ||
+	    atomic_load_explicit(&log->counter[COUNT_QUEUED], memory_order_relaxed))
+		return true;
 	if (!peek_record(router + in->layout.router_record, in->layout.router_record_size, 0, &h,
 			 sizeof(h)))
 		return true; /* it commits faster than we can look */
-	return h.running || h.queued || h.batch[0].pass || h.batch[1].pass;
+	return h.batch[0].pass || h.batch[1].pass;
 }
 
 void stage_tick(struct init *in)

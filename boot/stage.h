@@ -18,7 +18,7 @@ void stage_signal(struct init *in, int signo);
 /* Progress lines, the end of a drain, who is stopped next. */
 void stage_tick(struct init *in);
 
-/* Whether requests are queued or rows in flight, as far as the router's record says. */
+/* Whether requests are queued or rows in flight, as far as router's record and counters say. */
 bool stage_in_flight(const struct init *in);
 
 /* Milliseconds after which stage_tick wants to be called; -1: no need. */

@@ -200,7 +200,6 @@ struct router_head {
 	struct router_batch batch[BATCHES];
 	uint64_t health_hash; /* of the known-answer logits at start; 0: not yet */
 	uint64_t health_ns; /* CLOCK_MONOTONIC of the last token or health pass that came through */
-	uint32_t running, queued;
 };
 
 /*

@@ -6,7 +6,9 @@
  * The file, little-endian: struct trace_file, then records of `record_bytes` each:
  * 	struct trace_row, uint16_t expert[moe_layers][top_k] ascending ids, padding to 4 bytes,
  * 	float weight[moe_layers][top_k] of the same experts, padding to 8 bytes.
- * MoE layers are those of the main model, ascending. Rows of one pass stand together.
+ * MoE layers are those of the main model, ascending. Rows of one pass stand together. They are
+ * added when the pass has been committed: a router that is killed just then leaves them out, and
+ * none stands here twice.
  */
 #ifndef IPC_TRACE_H
 #define IPC_TRACE_H

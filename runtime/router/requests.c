@@ -43,17 +43,55 @@ static bool valid(const struct router *r, uint32_t conn, const struct request *q
 	       q->min_p >= 0 && q->min_p <= 1;
 }
 
+/* Its admission number is the largest there is: it belongs behind all others. */
+static void active_append(struct router *r, uint32_t conn)
+{
+	if (conn != CONN_HEALTH)
+		r->active[r->n_active++] = (uint16_t)conn;
+}
+
+static void active_remove(struct router *r, uint32_t conn)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->n_active; i++) {
+		if (r->active[i] != conn)
+			r->active[n++] = r->active[i];
+	}
+	r->n_active = n;
+}
+
+void requests_open(struct router *r)
+{
+	for (uint32_t c = 0; c < CONNS; c++) {
+		uint32_t i;
+
+		if (!requests_active(router_seq(r, c)))
+			continue;
+		for (i = r->n_active++;
+		     i && router_seq(r, r->active[i - 1])->order > router_seq(r, c)->order; i--)
+			r->active[i] = r->active[i - 1];
+		r->active[i] = (uint16_t)c;
+	}
+}
+
+uint32_t requests_count(const struct router *r, enum seq_status status)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->n_active; i++)
+		n += router_seq(r, r->active[i])->status == (uint32_t)status;
+	return n;
+}
+
 void requests_end(struct router *r, uint32_t conn, enum seq_status status, uint64_t error)
 {
 	struct router_seq *q = router_seq_edit(r, conn);
 
-	if (q->status == SEQ_RUNNING) {
-		if (q->place < r->s.at.plan->places)
-			router_head(r)->running--;
+	if (q->status == SEQ_RUNNING)
 		pages_release(r, conn);
-	} else if (q->status == SEQ_QUEUED && conn != CONN_HEALTH) {
-		router_head(r)->queued--;
-	}
+	if (requests_active(q))
+		active_remove(r, conn);
 	q->status = (uint32_t)status;
 	q->error = error;
 	q->place = NO_PLACE;
@@ -65,7 +103,7 @@ void requests_end(struct router *r, uint32_t conn, enum seq_status status, uint6
  */
 static bool has_room(struct router *r)
 {
-	while (router_head(r)->queued >= r->s.at.plan->queue) {
+	while (requests_count(r, SEQ_QUEUED) >= r->s.at.plan->queue) {
 		if (!schedule_admit(r))
 			return false;
 	}
@@ -76,7 +114,6 @@ static bool has_room(struct router *r)
 static void take(struct router *r, uint32_t conn, const struct request *req)
 {
 	struct router_seq *q = router_seq_edit(r, conn);
-	struct router_head *h = router_head(r);
 
 	memset(q, 0, sizeof(*q));
 	q->request = req->number;
@@ -94,8 +131,8 @@ static void take(struct router *r, uint32_t conn, const struct request *req)
 		count_add(r->s.at.log, COUNT_REJECTED, 1);
 	} else {
 		q->status = SEQ_QUEUED;
-		q->order = ++h->clock;
-		h->queued += conn != CONN_HEALTH;
+		q->order = ++router_head(r)->clock;
+		active_append(r, conn);
 	}
 }
 

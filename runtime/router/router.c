@@ -149,6 +149,7 @@ struct router *router_open(struct err *e)
 			router_head(r)->next_pass[b] =
 				1; /* 0 means no pass; committed with the first step */
 	}
+	requests_open(r);
 	pages_open(r);
 	/*
 	 * a predecessor may have died between popping an announcement and the end of that

@@ -32,6 +32,9 @@ struct router {
 	struct ring_end finish[BATCHES]; /* from experts */
 	struct ring_end announce;        /* from the client role */
 	uint32_t *refs;                  /* [pages] running sequences that use a page */
+	/* connections whose sequence is queued or running, the oldest first; health's is not here */
+	uint16_t active[CONNS];
+	uint32_t n_active;
 	uint8_t again
 		[CONN_PLACES]; /* the connection's request is to be looked at when its pass has ended */
 	/* scratch */
@@ -75,6 +78,10 @@ void requests_give_back(const struct router *r, uint32_t conn);
 /* Ends a sequence that is in no pass, releasing pages and place. */
 void requests_end(struct router *r, uint32_t conn, enum seq_status status, uint64_t error);
 bool requests_active(const struct router_seq *q);
+/* Derives router.active from the record. */
+void requests_open(struct router *r);
+/* Active sequences with this status. */
+uint32_t requests_count(const struct router *r, enum seq_status status);
 
 /* ---- pages.c ---- */
 void pages_open(struct router *r);
@@ -108,6 +115,11 @@ void pages_name(struct router *r, uint32_t conn, const struct pass_row *row, uin
 bool schedule(struct router *r);
 /* Gives the oldest queued sequence a place if its pages are there. Whether it got one. */
 bool schedule_admit(struct router *r);
+/*
+ * Takes a running sequence's pages and place away, to compute it again from prompt and log when
+ * there is room: same bits, nothing truncated. It is in no pass.
+ */
+void schedule_set_back(struct router *r, uint32_t conn);
 
 /* ---- steps.c ---- */
 /* Serves one message of the circle, decode first. Whether there was one. */

@@ -61,32 +61,21 @@ static uint32_t mtp_pending(const struct router_seq *q)
 /* The youngest running sequence but `conn`, UINT32_MAX if there is none younger than it. */
 static uint32_t youngest(const struct router *r, uint32_t conn)
 {
-	uint32_t best = UINT32_MAX;
-	uint64_t order = router_seq(r, conn)->order;
-
-	for (uint32_t c = 0; c < CONNS; c++) {
-		const struct router_seq *q = router_seq(r, c);
-
-		if (q->status == SEQ_RUNNING && q->order > order) {
-			best = c;
-			order = q->order;
-		}
+	for (uint32_t i = r->n_active; i-- && r->active[i] != conn;) {
+		if (router_seq(r, r->active[i])->status == SEQ_RUNNING)
+			return r->active[i];
 	}
-	return best;
+	return UINT32_MAX;
 }
 
-/* Back to the queue, to be computed again from prompt and log: same bits, nothing truncated. */
-static void set_back(struct router *r, uint32_t conn)
+void schedule_set_back(struct router *r, uint32_t conn)
 {
 	struct router_seq *q = router_seq_edit(r, conn);
-	struct router_head *h = router_head(r);
 
 	pages_release(r, conn);
 	q->status = SEQ_QUEUED;
 	q->place = NO_PLACE;
 	q->set_back = 0;
-	h->running--;
-	h->queued++;
 	count_add(r->s.at.log, COUNT_PREEMPTED, 1);
 }
 
@@ -104,14 +93,14 @@ static bool have_page(struct router *r, uint32_t conn, uint32_t position)
 	while (page == NO_PAGE) {
 		other = youngest(r, conn);
 		if (other == UINT32_MAX) {
-			set_back(r, conn);
+			schedule_set_back(r, conn);
 			return false;
 		}
 		if (router_seq(r, other)->in_pass) {
 			router_seq_edit(r, other)->set_back = 1;
 			return false;
 		}
-		set_back(r, other);
+		schedule_set_back(r, other);
 		page = pages_take(r);
 	}
 	router_table_edit(r, router_seq(r, conn)->place, router_seq(r, conn)->n_pages,
@@ -250,32 +239,35 @@ static bool pages_suffice(const struct router *r, const struct router_seq *q)
 	return need <= q->n_pages + pages_available(r);
 }
 
+/* The lowest place that no running sequence has; plan.places if there is none. */
+static uint32_t free_place(const struct router *r)
+{
+	uint32_t place = 0, i = 0;
+
+	while (i < r->n_active && place < r->s.at.plan->places) {
+		if (router_seq(r, r->active[i])->place == place) {
+			place++;
+			i = 0;
+		} else {
+			i++;
+		}
+	}
+	return place;
+}
+
 bool schedule_admit(struct router *r)
 {
 	const struct plan *p = r->s.at.plan;
-	struct router_head *h = router_head(r);
 	uint32_t oldest = UINT32_MAX, place;
 	struct router_seq *q;
 
-	for (uint32_t c = 0; c < CONNS; c++) {
-		const struct router_seq *s = router_seq(r, c);
-
-		if (s->status == SEQ_QUEUED &&
-		    (oldest == UINT32_MAX || s->order < router_seq(r, oldest)->order))
-			oldest = c;
+	for (uint32_t i = r->n_active; i--;) {
+		if (router_seq(r, r->active[i])->status == SEQ_QUEUED)
+			oldest = r->active[i];
 	}
-	if (oldest == UINT32_MAX || h->running >= p->places)
+	place = free_place(r);
+	if (oldest == UINT32_MAX || place == p->places)
 		return false;
-	for (place = 0; place < p->places; place++) {
-		bool taken = false;
-
-		for (uint32_t c = 0; c < CONNS && !taken; c++)
-			taken = router_seq(r, c)->status == SEQ_RUNNING &&
-				router_seq(r, c)->place == place;
-		if (!taken)
-			break;
-	}
-	assert(place < p->places); /* router 1 */
 	q = router_seq_edit(r, oldest);
 	q->place = place;
 	pages_reuse(r, oldest);
@@ -289,8 +281,6 @@ bool schedule_admit(struct router *r)
 		q->cached = q->computed;
 		count_add(r->s.at.log, COUNT_CACHED_TOKENS, q->cached);
 	}
-	h->queued--;
-	h->running++;
 	return true;
 }
 
@@ -352,40 +342,26 @@ static bool runnable(const struct router *r, uint32_t conn, uint32_t batch, bool
 	return batch == BATCH_DECODE ? left == 1 : left > 1;
 }
 
-/* Running sequences in the order of admission, `after` the given one. */
-static uint32_t next_in_order(const struct router *r, uint64_t after)
-{
-	uint32_t best = UINT32_MAX;
-
-	for (uint32_t c = 0; c < CONNS; c++) {
-		const struct router_seq *q = router_seq(r, c);
-
-		if (q->status == SEQ_RUNNING && q->order > after &&
-		    (best == UINT32_MAX || q->order < router_seq(r, best)->order))
-			best = c;
-	}
-	return best;
-}
-
 /* Fills a pass of `batch` and starts it. False if nobody has rows for it. */
 static bool start_pass(struct router *r, uint32_t batch)
 {
 	struct build b;
-	uint64_t order = 0;
-	uint32_t c;
+	uint16_t conn[CONNS]; /* in the order of admission; one that fails leaves router.active */
+	uint32_t n = r->n_active;
 	bool mtp = false;
 
+	memcpy(conn, r->active, n * sizeof(*conn));
 	if (batch == BATCH_PREFILL) {
 		if (rows_unread(r))
 			return false;
-		for (c = 0; c < CONNS; c++)
-			mtp |= runnable(r, c, batch, true);
+		for (uint32_t i = 0; i < n; i++)
+			mtp |= runnable(r, conn[i], batch, true);
 	}
 	b = build_start(r, batch, mtp ? PASS_MTP : PASS_MAIN);
-	while ((c = next_in_order(r, order)) != UINT32_MAX) {
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t c = conn[i];
 		const struct router_seq *q = router_seq(r, c);
 
-		order = q->order;
 		if (!runnable(r, c, batch, mtp))
 			continue;
 		if (mtp)
@@ -417,8 +393,8 @@ bool schedule(struct router *r)
 		started |= start_pass(r, BATCH_PREFILL);
 	if (admitted && !started)
 		router_commit(r);
-	count_set(r->s.at.log, COUNT_RUNNING, router_head(r)->running);
-	count_set(r->s.at.log, COUNT_QUEUED, router_head(r)->queued);
+	count_set(r->s.at.log, COUNT_RUNNING, requests_count(r, SEQ_RUNNING));
+	count_set(r->s.at.log, COUNT_QUEUED, requests_count(r, SEQ_QUEUED));
 	count_set(r->s.at.log, COUNT_PAGES_FREE, pages_available(r));
 	return started;
 }

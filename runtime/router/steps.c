@@ -273,20 +273,14 @@ static void finish_rows(const struct step *st, uint32_t row0, uint32_t n, uint64
 	if (logits)
 		sample(r, conn, logits);
 	q = router_seq_edit(r, conn);
-	if (q->set_back && q->status == SEQ_RUNNING) {
-		pages_release(r, conn);
-		q->status = SEQ_QUEUED;
-		q->place = NO_PLACE;
-		router_head(r)->running--;
-		router_head(r)->queued++;
-		count_add(r->s.at.log, COUNT_PREEMPTED, 1);
-	}
+	if (q->set_back && q->status == SEQ_RUNNING)
+		schedule_set_back(r, conn);
 	q->set_back = 0;
 }
 
 /*
- * Appends the rows of a main pass to the trace: for scribe, which may be too slow and then loses
- * some.
+ * Appends the rows of a main pass that has been committed to the trace: for scribe, which may be
+ * too slow and then loses some.
  */
 static void trace_rows(const struct step *st)
 {
@@ -350,8 +344,6 @@ static void finish_step(const struct step *st)
 		team_run(r->s.team, head_work, &k);
 	now = clock_now_ns();
 	count_add(a->log, COUNT_HEAD_NS, now - st->start_ns);
-	if (a->plan->trace && st->pass.area.kind == PASS_MAIN)
-		trace_rows(st);
 	for (uint32_t i = 0, n; i < st->msg.rows; i += n) {
 		const float *logits = NULL;
 		uint64_t error = 0;
@@ -486,6 +478,8 @@ static void serve_finish(struct step *st)
 	}
 	finish_step(st);
 	finish_commit(st, true);
+	if (st->r->s.at.plan->trace && st->pass.area.kind == PASS_MAIN)
+		trace_rows(st);
 }
 
 bool steps_serve(struct router *r)
