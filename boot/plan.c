@@ -171,7 +171,11 @@ static uint64_t private_bytes(const struct plan *p, const struct plan_input *in)
 	sum += 2 * in->tokenizer_bytes + GATEWAY_BYTES + BODY_SCRATCH * p->body_bytes;
 	sum += attention_scratch_bytes(c, p->workers, chunk);
 	sum += gate_scratch_bytes(c, p->workers, chunk) + mtp_scratch_bytes(c, chunk);
-	sum += ffn_scratch_bytes(c, ffn_inner_max(c), chunk) + 2 * rows * width * sizeof(float);
+	sum += ffn_scratch_bytes(c, ffn_inner_max(c), chunk, p->workers) +
+	       (plan_kept_rows(p, 0) + plan_kept_rows(p, 1) + rows) * width * sizeof(float);
+	for (unsigned b = 0; b < BATCHES; b++)
+		sum += ffn_set_scratch_bytes(c, ffn_moe_inner_max(c), plan_set_rows(p, b),
+					     p->workers);
 	return sum +
 	       2ull * p->places * p->vocab * sizeof(float); /* logits, and the sampler's order */
 }

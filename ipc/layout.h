@@ -76,6 +76,22 @@ struct plan {
 	uint64_t memory_planned; /* what the plan adds up to */
 };
 
+/*
+ * Rows of expert outputs that experts keeps in a step of `batch`: all of a decode step, and of a
+ * prefill step at least those of one expert. A step whose outputs all fit is computed as its
+ * experts arrive, the others expert by expert in ascending order.
+ */
+static inline uint32_t plan_kept_rows(const struct plan *p, uint32_t batch)
+{
+	return p->rows[batch] * (batch == BATCH_DECODE ? p->top_k : 1);
+}
+
+/* Rows of all parts of such a step, the shared block's among them: ffn_mlp_set's scratch. */
+static inline uint32_t plan_set_rows(const struct plan *p, uint32_t batch)
+{
+	return plan_kept_rows(p, batch) + plan_kept_rows(p, batch) / p->top_k;
+}
+
 enum {
 	RING_ENTRIES = 16,
 	RING_ENTRIES_HINT = 64,

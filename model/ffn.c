@@ -8,37 +8,67 @@ enum {
 	OUT_GRAIN = 32  /* so that each share of the inner width begins on a cache line */
 };
 
+uint32_t ffn_moe_inner_max(const struct model_config *c)
+{
+	uint32_t shared = c->n_shared_experts ? c->n_shared_experts : 1;
+
+	return c->n_routed_experts ? shared * c->moe_intermediate_size : 0;
+}
+
 uint32_t ffn_inner_max(const struct model_config *c)
 {
-	uint32_t moe = c->moe_intermediate_size;
-	uint32_t shared = c->n_shared_experts ? c->n_shared_experts * moe : moe;
-	uint32_t inner = c->n_routed_experts ? shared : 0;
+	uint32_t moe = ffn_moe_inner_max(c);
 
-	return inner > c->intermediate_size ? inner : c->intermediate_size;
+	return moe > c->intermediate_size ? moe : c->intermediate_size;
 }
 
 struct mlp_scratch {
 	uint16_t *x;  /* gathered rows [width] */
-	float *g, *u; /* [inner], at the stride of v */
+	float *g, *u; /* a worker's own columns: [ROW_BLOCK][share] each */
 	uint16_t *v;  /* [pad128(inner)] */
 };
 
-static size_t lay_out(struct mlp_scratch *s, char *base, size_t width, size_t inner, size_t rows)
+/* The most columns of an inner width that one worker gets. */
+static size_t share_max(size_t inner, unsigned workers)
 {
-	size_t x = scratch_round(rows * width * 2), f = scratch_round(rows * pad128(inner) * 4);
+	size_t grains = (inner + OUT_GRAIN - 1) / OUT_GRAIN;
 
-	if (base) {
-		s->x = (uint16_t *)(void *)base;
-		s->g = (float *)(void *)(base + x);
-		s->u = (float *)(void *)(base + x + f);
-		s->v = (uint16_t *)(void *)(base + x + 2 * f);
-	}
-	return x + 2 * f + scratch_round(rows * pad128(inner) * 2);
+	return (grains + workers - 1) / workers * OUT_GRAIN;
 }
 
-size_t ffn_scratch_bytes(const struct model_config *c, uint32_t inner, uint32_t rows)
+/*
+ * For `rows` rows of x and v. g and u are private: parts of a set differ in width, so columns that
+ * are one worker's in a part are another's in the next.
+ */
+static size_t lay_out(struct mlp_scratch *s, char *base, size_t width, size_t inner, size_t rows,
+		      unsigned workers, unsigned index)
 {
-	return lay_out(NULL, NULL, model_width(c), inner, rows < ROW_BLOCK ? rows : ROW_BLOCK);
+	size_t block = rows < ROW_BLOCK ? rows : ROW_BLOCK;
+	size_t x = scratch_round(rows * width * 2);
+	size_t f = scratch_round(block * share_max(inner, workers) * 4);
+
+	if (base) {
+		char *own = base + x + 2 * index * f;
+
+		s->x = (uint16_t *)(void *)base;
+		s->g = (float *)(void *)own;
+		s->u = (float *)(void *)(own + f);
+		s->v = (uint16_t *)(void *)(base + x + 2 * workers * f);
+	}
+	return x + 2 * workers * f + scratch_round(rows * pad128(inner) * 2);
+}
+
+size_t ffn_scratch_bytes(const struct model_config *c, uint32_t inner, uint32_t rows,
+			 unsigned workers)
+{
+	return lay_out(NULL, NULL, model_width(c), inner, rows < ROW_BLOCK ? rows : ROW_BLOCK,
+		       workers, 0);
+}
+
+size_t ffn_set_scratch_bytes(const struct model_config *c, uint32_t inner, uint32_t rows,
+			     unsigned workers)
+{
+	return lay_out(NULL, NULL, model_width(c), inner, rows, workers, 0);
 }
 
 static void gather(const struct model *m, uint16_t *out, const uint16_t *x, const uint32_t *list,
@@ -51,35 +81,45 @@ static void gather(const struct model *m, uint16_t *out, const uint16_t *x, cons
 		memcpy(out + i * width, x + list[i] * width, width * sizeof(*x));
 }
 
-/* v = silu(g) * u for this worker's share of the inner width. */
+/* v = silu(g) * u for this worker's share of the inner width, for at most ROW_BLOCK rows. */
 static void enter(const struct model *m, const struct weight mlp[3], const struct mlp_scratch *s,
-		  const uint16_t *x, size_t rows, const struct worker *w)
+		  uint16_t *v, const uint16_t *x, size_t rows, const struct worker *w)
 {
 	size_t inner = mlp[0].n_out, stride = pad128(inner), width = model_width(m->config);
-	size_t begin, end;
+	size_t begin, end, n;
 
 	worker_share(w, inner, OUT_GRAIN, &begin, &end);
 	if (begin == end)
 		return;
-	m->kernels->matmul(s->g + begin, stride, &mlp[0], begin, end, x, width, rows);
-	m->kernels->matmul(s->u + begin, stride, &mlp[1], begin, end, x, width, rows);
-	for (size_t i = 0; i < rows; i++) {
-		size_t at = i * stride + begin;
-
-		m->kernels->silu_mul(s->v + at, s->g + at, s->u + at, end - begin,
+	n = end - begin;
+	m->kernels->matmul(s->g, n, &mlp[0], begin, end, x, width, rows);
+	m->kernels->matmul(s->u, n, &mlp[1], begin, end, x, width, rows);
+	for (size_t i = 0; i < rows; i++)
+		m->kernels->silu_mul(v + i * stride + begin, s->g + i * n, s->u + i * n, n,
 				     (end == inner ? stride : end) - begin);
-	}
+}
+
+/* f = down(v) for this worker's share of the outputs. */
+static void leave(const struct model *m, const struct weight mlp[3], float *f, const uint16_t *v,
+		  size_t rows, const struct worker *w)
+{
+	size_t width = model_width(m->config), inner = pad128(mlp[0].n_out), begin, end;
+
+	worker_share(w, mlp[2].n_out, OUT_GRAIN, &begin, &end);
+	if (begin < end)
+		m->kernels->matmul(f + begin, width, &mlp[2], begin, end, v, inner, rows);
 }
 
 void ffn_mlp(const struct model *m, const struct weight mlp[3], const uint16_t *x,
 	     const uint32_t *list, uint32_t n, float *f, void *scratch, struct worker *w)
 {
-	size_t width = model_width(m->config), inner = pad128(mlp[0].n_out);
+	size_t width = model_width(m->config);
 	struct mlp_scratch s = {0};
 
-	lay_out(&s, scratch, width, mlp[0].n_out, n < ROW_BLOCK ? n : ROW_BLOCK);
+	lay_out(&s, scratch, width, mlp[0].n_out, n < ROW_BLOCK ? n : ROW_BLOCK, w->count,
+		w->index);
 	for (size_t at = 0; at < n; at += ROW_BLOCK) {
-		size_t rows = n - at < ROW_BLOCK ? n - at : ROW_BLOCK, begin, end;
+		size_t rows = n - at < ROW_BLOCK ? n - at : ROW_BLOCK;
 
 		if (at)
 			worker_barrier(w); /* v of the block before was read */
@@ -87,12 +127,51 @@ void ffn_mlp(const struct model *m, const struct weight mlp[3], const uint16_t *
 			gather(m, s.x, x, list + at, rows, w);
 			worker_barrier(w);
 		}
-		enter(m, mlp, &s, list ? s.x : x + at * width, rows, w);
+		enter(m, mlp, &s, s.v, list ? s.x : x + at * width, rows, w);
 		worker_barrier(w);
-		worker_share(w, mlp[2].n_out, OUT_GRAIN, &begin, &end);
-		if (begin < end)
-			m->kernels->matmul(f + at * width + begin, width, &mlp[2], begin, end, s.v,
-					   inner, rows);
+		leave(m, mlp, f + at * width, s.v, rows, w);
+	}
+}
+
+void ffn_mlp_set(const struct model *m, const struct ffn_part *part, uint32_t parts,
+		 const uint16_t *x, void *scratch, struct worker *w)
+{
+	size_t width = model_width(m->config), inner = 0, rows = 0;
+	struct mlp_scratch s = {0};
+	bool many = false;
+	uint16_t *gathered, *v;
+
+	for (uint32_t i = 0; i < parts; i++) {
+		rows += part[i].n;
+		inner = part[i].mlp[0].n_out > inner ? part[i].mlp[0].n_out : inner;
+		many |= part[i].list && part[i].n > 1;
+	}
+	lay_out(&s, scratch, width, inner, rows, w->count, w->index);
+	gathered = s.x;
+	for (uint32_t i = 0; many && i < parts; gathered += part[i++].n * width) {
+		if (part[i].list && part[i].n > 1)
+			gather(m, gathered, x, part[i].list, part[i].n, w);
+	}
+	if (many)
+		worker_barrier(w);
+	gathered = s.x;
+	v = s.v;
+	for (uint32_t i = 0; i < parts; i++) {
+		const struct ffn_part *p = &part[i];
+		const uint16_t *in = !p->list ? x : p->n > 1 ? gathered : x + p->list[0] * width;
+		size_t stride = pad128(p->mlp[0].n_out);
+
+		for (size_t r = 0; r < p->n; r += ROW_BLOCK)
+			enter(m, p->mlp, &s, v + r * stride, in + r * width,
+			      p->n - r < ROW_BLOCK ? p->n - r : ROW_BLOCK, w);
+		gathered += p->n * width;
+		v += p->n * stride;
+	}
+	worker_barrier(w);
+	v = s.v;
+	for (uint32_t i = 0; i < parts; i++) {
+		leave(m, part[i].mlp, part[i].f, v, part[i].n, w);
+		v += part[i].n * pad128(part[i].mlp[0].n_out);
 	}
 }
 

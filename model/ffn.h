@@ -16,10 +16,13 @@
 
 /* For MLPs of the given inner width (intermediate_size; n_shared *
  * moe_intermediate_size; moe_intermediate_size). */
-size_t ffn_scratch_bytes(const struct model_config *c, uint32_t inner, uint32_t rows);
+size_t ffn_scratch_bytes(const struct model_config *c, uint32_t inner, uint32_t rows,
+			 unsigned workers);
 
 /* The widest MLP of the model. */
 uint32_t ffn_inner_max(const struct model_config *c);
+/* The widest MLP of a MoE layer, routed or shared; 0 for a dense model. */
+uint32_t ffn_moe_inner_max(const struct model_config *c);
 
 /*
  * f[i] = down(silu(gate x) * (up x)) for the n rows x[list[i]] (list NULL:
@@ -28,6 +31,27 @@ uint32_t ffn_inner_max(const struct model_config *c);
  */
 void ffn_mlp(const struct model *m, const struct weight mlp[3], const uint16_t *x,
 	     const uint32_t *list, uint32_t n, float *f, void *scratch, struct worker *w);
+
+/* One MLP of a set, as ffn_mlp's arguments. */
+struct ffn_part {
+	const struct weight *mlp; /* [3] */
+	const uint32_t *list;     /* NULL: rows 0 .. n - 1 */
+	uint32_t n;
+	float *f; /* [n][model_width] */
+};
+
+/* For sets whose parts have `rows` rows together, the widest having the given inner width. */
+size_t ffn_set_scratch_bytes(const struct model_config *c, uint32_t inner, uint32_t rows,
+			     unsigned workers);
+
+/*
+ * All parts as ffn_mlp computes each, with one barrier for all of them (two where a part with a
+ * list has more than one row): a decode step's experts are many small products, and a barrier after
+ * each costs more than their tails. None stands at the end: a worker may go on with its own columns
+ * of f, which are those of ffn_clear, ffn_accumulate and ffn_finish.
+ */
+void ffn_mlp_set(const struct model *m, const struct ffn_part *part, uint32_t parts,
+		 const uint16_t *x, void *scratch, struct worker *w);
 
 /* acc[r] = +0 for r < rows; acc: [rows][model_width]. */
 void ffn_clear(const struct model *m, float *acc, uint32_t rows, struct worker *w);

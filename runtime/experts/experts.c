@@ -15,12 +15,16 @@ bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batc
 	const struct plan *p = s->at.plan;
 	const struct model_config *c = s->model.config;
 	size_t rows = p->rows[batch], row = s->at.layout.row_stride * sizeof(float),
-	       pairs = rows * p->top_k, experts = p->experts + 1ull;
+	       pairs = rows * p->top_k, experts = p->experts + 1ull, set, work;
 
-	sc->f_rows = (uint32_t)(batch == BATCH_DECODE ? pairs : rows);
+	sc->f_rows = plan_kept_rows(p, batch);
+	set = ffn_set_scratch_bytes(c, ffn_moe_inner_max(c), plan_set_rows(p, batch), p->workers);
+	work = ffn_scratch_bytes(c, ffn_inner_max(c), (uint32_t)rows, p->workers);
 	sc->shared = server_array(rows, row);
 	sc->f = server_array(sc->f_rows, row);
-	sc->work = server_array(1, ffn_scratch_bytes(c, ffn_inner_max(c), (uint32_t)rows));
+	sc->work = server_array(1, work > set ? work : set);
+	sc->part = server_array(experts, sizeof(*sc->part));
+	sc->mlp = server_array(experts, sizeof(*sc->mlp));
 	sc->list = server_array(pairs, sizeof(*sc->list));
 	sc->weight = server_array(pairs, sizeof(*sc->weight));
 	sc->compact = server_array(rows, sizeof(*sc->compact));
@@ -28,13 +32,13 @@ bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batc
 	sc->start = server_array(experts, sizeof(*sc->start));
 	sc->active = server_array(experts, sizeof(*sc->active));
 	sc->slot = server_array(experts, sizeof(*sc->slot));
-	sc->computed = server_array(experts, 1);
+	sc->state = server_array(experts, 1);
 	sc->skip = server_array(rows, 1);
 	sc->error = server_array(rows, sizeof(*sc->error));
 	sc->route = server_array(pairs, sizeof(*sc->route));
-	return sc->shared && sc->f && sc->work && sc->list && sc->weight && sc->compact &&
-	       sc->compact_weight && sc->start && sc->active && sc->slot && sc->computed &&
-	       sc->skip && sc->error && sc->route;
+	return sc->shared && sc->f && sc->work && sc->part && sc->mlp && sc->list && sc->weight &&
+	       sc->compact && sc->compact_weight && sc->start && sc->active && sc->slot &&
+	       sc->state && sc->skip && sc->error && sc->route;
 }
 
 struct experts *experts_open(struct err *e)

@@ -23,20 +23,22 @@ enum {
  * own.
  */
 struct scratch {
-	float *shared;     /* [rows][row_stride]: dense or shared block */
-	float *f;          /* [f_rows][row_stride]: outputs of routed experts */
-	void *work;        /* of ffn_mlp */
-	uint32_t *list;    /* [rows * top_k]: rows of each active expert, expert by expert */
-	float *weight;     /* [rows * top_k] */
-	uint32_t *compact; /* [rows]: rows of one expert that have not failed */
+	float *shared;           /* [rows][row_stride]: dense or shared block */
+	float *f;                /* [f_rows][row_stride]: outputs of routed experts */
+	void *work;              /* of ffn_mlp and ffn_mlp_set */
+	struct ffn_part *part;   /* [experts + 1]: what runs together */
+	struct weight (*mlp)[3]; /* [experts]: of active[i], once it is in its slot */
+	uint32_t *list;          /* [rows * top_k]: rows of each active expert, expert by expert */
+	float *weight;           /* [rows * top_k] */
+	uint32_t *compact;       /* [rows]: rows of one expert that have not failed */
 	float *compact_weight;
-	uint32_t *start;   /* [experts + 1]: begin of each expert in list */
-	uint32_t *active;  /* [experts]: ids that have rows, ascending */
-	uint32_t *slot;    /* [experts]: slot of active[i], pinned; SLOT_NONE: not asked for yet */
-	uint8_t *computed; /* [experts]: active[i] lies in f */
-	uint8_t *skip;     /* [rows]: the row has failed */
-	uint64_t *error;   /* [rows]: router's words, and next its ids: copied, then checked */
-	uint16_t *route;   /* [rows][top_k] */
+	uint32_t *start;  /* [experts + 1]: begin of each expert in list */
+	uint32_t *active; /* [experts]: ids that have rows, ascending */
+	uint32_t *slot;   /* [experts]: slot of active[i], pinned; SLOT_NONE: not asked for yet */
+	uint8_t *state;   /* [experts]: enum expert_state of active[i], of a buffered step */
+	uint8_t *skip;    /* [rows]: the row has failed */
+	uint64_t *error;  /* [rows]: router's words, and next its ids: copied, then checked */
+	uint16_t *route;  /* [rows][top_k] */
 	uint32_t f_rows;
 };
 
@@ -48,6 +50,13 @@ struct experts {
 	struct slots slots;
 	struct scratch scratch[BATCHES];
 	uint64_t seen_bytes, seen_reads; /* of the stream's counts, already in the log's counters */
+};
+
+/* An expert of a buffered step. */
+enum expert_state {
+	EXPERT_WAITS, /* not in its slot yet, or not asked for */
+	EXPERT_TAKEN, /* in a set that is computed now or with the finish */
+	EXPERT_FAILED
 };
 
 /* A step on its way. */
@@ -66,8 +75,10 @@ struct step {
 	float *acc;
 	const struct layer *layer;
 	uint32_t n_active;
+	uint32_t
+		parts; /* of scratch.part: the last set of a buffered step, computed with the finish */
 	bool inside; /* a decode step between two experts of a prefill step: the team stays here */
-	bool buffered; /* outputs of all experts fit in f: they are computed in the order of arrival */
+	bool buffered; /* outputs of all experts fit in f: they are computed as they arrive, those that are there together */
 };
 
 /*
@@ -101,9 +112,13 @@ void step_shared(struct step *st);
 
 /*
  * routed.c: the routed experts of a MoE layer, and the shared ones while the drive reads. Their sum
- * is in acc, or (buffered) their outputs are in scratch for routed_add_up.
+ * is in acc, or (buffered) their outputs are in scratch for routed_add_up, but for the last set
+ * (st->parts): ffn_mlp_set on it comes first, then routed_add_up by the same workers, without a
+ * barrier.
  */
 void routed_compute(struct step *st);
+/* routed.c: after the finish: the slots of a buffered step may be given up. */
+void routed_release(struct step *st);
 
 /*
  * routed.c: whether a predecessor has committed parts of this very step, which is then continued

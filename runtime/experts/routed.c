@@ -14,24 +14,18 @@
 struct expert_work {
 	struct step *st;
 	const struct weight *mlp;
-	const uint32_t *list;
-	const float *weight;
-	uint32_t n;
-	float *f;
-	bool accumulate;
+	uint32_t n; /* of scratch.compact */
 };
 
 static void expert_run(void *context, struct worker *w)
 {
 	const struct expert_work *k = context;
 	const struct model *m = &k->st->x->s.model;
+	const struct scratch *sc = k->st->sc;
 
-	if (k->mlp)
-		ffn_mlp(m, k->mlp, k->st->xin, k->list, k->n, k->f, k->st->sc->work, w);
-	if (k->accumulate) {
-		worker_barrier(w);
-		ffn_accumulate(m, k->st->acc, k->f, k->weight, k->list, k->n, w);
-	}
+	ffn_mlp(m, k->mlp, k->st->xin, sc->compact, k->n, sc->f, sc->work, w);
+	/* each worker adds its own columns: no barrier */
+	ffn_accumulate(m, k->st->acc, sc->f, sc->compact_weight, sc->compact, k->n, w);
 }
 
 /* Every row that needs expert active[i] fails with `why`. */
@@ -104,16 +98,16 @@ static void ask_or_wait(struct step *st, uint32_t i)
 }
 
 /*
- * Waits for active[i] and computes it into f. Its slot is no longer pinned. False if the expert
- * failed: its rows have then failed too.
+ * Large steps: waits for active[i], computes it and adds it up; its slot is no longer pinned. If
+ * the expert failed, its rows have failed too.
  */
-static bool compute(struct step *st, uint32_t i, float *f, bool accumulate)
+static void compute(struct step *st, uint32_t i)
 {
 	struct experts *x = st->x;
 	struct weight mlp[3];
 	struct slot_failure why;
 	uint64_t start = clock_now_ns(), ready;
-	struct expert_work k = {.st = st, .mlp = mlp, .f = f, .accumulate = accumulate};
+	struct expert_work k = {.st = st, .mlp = mlp};
 	int rc;
 
 	if (!slots_ready(&x->slots, st->sc->slot[i]))
@@ -124,22 +118,13 @@ static bool compute(struct step *st, uint32_t i, float *f, bool accumulate)
 	count_add(x->s.at.log, COUNT_DRIVE_NS, ready - start);
 	if (rc) {
 		fail_rows(st, i, &why);
-		return false;
+		return;
 	}
-	if (accumulate) {
-		k.n = live_rows(st, i);
-		k.list = st->sc->compact;
-		k.weight = st->sc->compact_weight;
-	} else {
-		/* rows that failed stay in their places, so that f and list agree */
-		k.list = st->sc->list + st->sc->start[st->sc->active[i]];
-		k.n = st->sc->start[st->sc->active[i] + 1] - st->sc->start[st->sc->active[i]];
-	}
+	k.n = live_rows(st, i);
 	if (k.n)
 		team_run(x->s.team, expert_run, &k);
 	slots_unpin(&x->slots, st->sc->slot[i]);
 	count_add(x->s.at.log, COUNT_EXPERT_NS, clock_now_ns() - ready);
-	return true;
 }
 
 void routed_add_up(const struct step *st, struct worker *w)
@@ -147,49 +132,145 @@ void routed_add_up(const struct step *st, struct worker *w)
 	const struct scratch *sc = st->sc;
 	const struct model *m = &st->x->s.model;
 
-	/* every call touches this worker's columns only, so no barrier stands between them */
 	ffn_clear(m, st->acc, st->msg.rows, w);
 	for (uint32_t i = 0; i < st->n_active; i++) {
 		uint32_t id = sc->active[i], at = sc->start[id];
 
-		if (sc->computed[i])
+		if (sc->state[i] != EXPERT_FAILED)
 			ffn_accumulate(m, st->acc,
 				       sc->f + (size_t)at * st->x->s.at.layout.row_stride,
 				       sc->weight + at, sc->list + at, sc->start[id + 1] - at, w);
 	}
 }
 
-/* Small steps: hits first, then what arrives; all outputs kept. */
+void routed_release(struct step *st)
+{
+	for (uint32_t i = 0; i < st->n_active; i++) {
+		if (st->sc->slot[i] != SLOT_NONE)
+			slots_unpin(&st->x->slots, st->sc->slot[i]);
+	}
+}
+
+/* Waits for active[i]; it joins the next set, or has failed with its rows. */
+static void take(struct step *st, uint32_t i)
+{
+	struct experts *x = st->x;
+	struct scratch *sc = st->sc;
+	uint32_t id = sc->active[i], at = sc->start[id];
+	struct slot_failure why;
+
+	if (slots_use(&x->slots, sc->slot[i], sc->mlp[i], &why)) {
+		fail_rows(st, i, &why);
+		sc->state[i] = EXPERT_FAILED;
+		sc->slot[i] = SLOT_NONE;
+		return;
+	}
+	/* rows that failed stay in their places, so that f and list agree */
+	sc->part[st->parts++] =
+		(struct ffn_part){.mlp = sc->mlp[i],
+				  .list = sc->list + at,
+				  .n = sc->start[id + 1] - at,
+				  .f = sc->f + (size_t)at * x->s.at.layout.row_stride};
+	sc->state[i] = EXPERT_TAKEN;
+}
+
+/* Takes what is there, or (none: false) nothing. */
+static bool take_ready(struct step *st, uint32_t asked)
+{
+	bool any = false;
+
+	for (uint32_t i = 0; i < asked; i++) {
+		if (st->sc->state[i] != EXPERT_WAITS ||
+		    !slots_ready(&st->x->slots, st->sc->slot[i]))
+			continue;
+		take(st, i);
+		any = true;
+	}
+	return any;
+}
+
+static void set_work(void *context, struct worker *w)
+{
+	const struct step *st = context;
+
+	ffn_mlp_set(&st->x->s.model, st->sc->part, st->parts, st->xin, st->sc->work, w);
+}
+
+/* Computes the set. Its slots may then be given up. */
+static void compute_set(struct step *st)
+{
+	struct experts *x = st->x;
+	uint64_t start = clock_now_ns();
+
+	if (!st->parts)
+		return;
+	team_run(x->s.team, set_work, st);
+	st->parts = 0;
+	for (uint32_t i = 0; i < st->n_active; i++) {
+		if (st->sc->state[i] != EXPERT_TAKEN || st->sc->slot[i] == SLOT_NONE)
+			continue;
+		slots_unpin(&x->slots, st->sc->slot[i]);
+		st->sc->slot[i] = SLOT_NONE;
+	}
+	count_add(x->s.at.log, COUNT_EXPERT_NS, clock_now_ns() - start);
+}
+
+/* Waits for the first expert that is asked for and not there. */
+static void wait_first(struct step *st, uint32_t asked)
+{
+	struct experts *x = st->x;
+	uint64_t start = clock_now_ns();
+	uint32_t i = 0;
+
+	while (i < asked && st->sc->state[i] != EXPERT_WAITS)
+		i++;
+	if (i == asked)
+		return;
+	atomic_store_explicit(&x->s.at.log->progress[0].drive, 1, memory_order_relaxed);
+	take(st, i);
+	atomic_store_explicit(&x->s.at.log->progress[0].drive, 0, memory_order_relaxed);
+	count_add(x->s.at.log, COUNT_DRIVE_NS, clock_now_ns() - start);
+}
+
+/*
+ * Small steps: what is there is computed together, then what has arrived meanwhile; all outputs are
+ * kept. The last set is left to the finish: with every expert in its slot a layer is one piece of
+ * work with one barrier.
+ */
 static void compute_buffered(struct step *st)
 {
 	struct scratch *sc = st->sc;
-	size_t stride = st->x->s.at.layout.row_stride;
-	uint32_t asked = 0;
+	uint32_t asked = 0, done = 0;
+	bool shared = st->layer->mlp[0].data != NULL;
 
-	while (asked < st->n_active && ask(st, asked))
-		asked++;
-	step_shared(st); /* while the drive reads */
-	for (unsigned round = 0; round < 2; round++) {
-		for (uint32_t i = 0; i < st->n_active; i++) {
-			if (sc->computed[i])
-				continue;
-			if (round == 0 && (i >= asked || !slots_ready(&st->x->slots, sc->slot[i])))
-				continue;
-			if (i >= asked) {
-				ask_or_wait(st, i);
-				asked = i + 1;
-			}
-			sc->computed[i] =
-				compute(st, i, sc->f + (size_t)sc->start[sc->active[i]] * stride,
-					false)
-					? 1
-					: 2;
-			while (asked < st->n_active && ask(st, asked))
-				asked++;
+	memset(sc->state, EXPERT_WAITS, st->n_active);
+	memset(sc->slot, 0xff, st->n_active * sizeof(*sc->slot)); /* SLOT_NONE */
+	for (;;) {
+		while (asked < st->n_active && ask(st, asked))
+			asked++;
+		take_ready(st, asked);
+		for (done = 0; done < asked && sc->state[done] != EXPERT_WAITS;)
+			done++;
+		if (done == st->n_active)
+			break;
+		if (shared) { /* while the drive reads */
+			step_shared(st);
+			shared = false;
+			continue;
 		}
+		if (st->parts) {
+			compute_set(st);
+			continue;
+		}
+		if (done == asked) { /* all slots are taken by others' reads */
+			ask_or_wait(st, asked);
+			asked++;
+		}
+		wait_first(st, asked);
 	}
-	for (uint32_t i = 0; i < st->n_active; i++)
-		sc->computed[i] &= 1;
+	if (shared)
+		sc->part[st->parts++] = (struct ffn_part){
+			.mlp = st->layer->mlp, .n = st->msg.rows, .f = sc->shared};
 }
 
 /*
@@ -227,7 +308,7 @@ static void compute_ordered(struct step *st, uint32_t from, uint32_t side)
 			ask_or_wait(st, i);
 			asked = i + 1;
 		}
-		compute(st, i, st->sc->f, true);
+		compute(st, i);
 		part++;
 		if (st->msg.batch == BATCH_PREFILL)
 			experts_serve(x, BATCH_DECODE, true);
@@ -264,7 +345,6 @@ void routed_compute(struct step *st)
 	const struct experts_record *d = x->record.draft;
 	uint32_t b = st->msg.batch, side = 0, from = 0;
 
-	memset(st->sc->computed, 0, st->n_active);
 	if (routed_resumes(st)) {
 		float *committed;
 

@@ -56,7 +56,8 @@ static int sort_rows(struct step *st, struct err *e)
 	/* the loop above has moved every start to its end */
 	memmove(sc->start + 1, sc->start, p->experts * sizeof(*sc->start));
 	sc->start[0] = 0;
-	st->buffered = total <= sc->f_rows;
+	/* rows that failed count too: the shared block computes them all */
+	st->buffered = st->msg.rows * k <= sc->f_rows;
 	return 0;
 }
 
@@ -102,6 +103,9 @@ static void finish_work(void *context, struct worker *w)
 	const struct step *st = context;
 	bool shared = st->layer->mlp[0].data != NULL;
 
+	/* every call from here on touches this worker's columns only, so no barrier stands between */
+	if (st->parts)
+		ffn_mlp_set(&st->x->s.model, st->sc->part, st->parts, st->xin, st->sc->work, w);
 	if (st->layer->is_moe && st->buffered)
 		routed_add_up(st, w);
 	ffn_finish(&st->x->s.model, st->h_out, st->h_in, st->layer->is_moe ? st->acc : NULL,
@@ -133,6 +137,7 @@ void step_shared(struct step *st)
 void step_compute(struct step *st)
 {
 	bool last = st->msg.layer == st->pass.area.last_layer;
+	uint64_t start;
 	void *twins = st->inside ? NULL : server_twins(&st->x->s, last ? ROLE_ROUTER : ROLE_MLA);
 
 	/*
@@ -148,6 +153,11 @@ void step_compute(struct step *st)
 		routed_compute(st);
 	else
 		step_shared(st);
+	start = clock_now_ns();
 	team_run_last(st->x->s.team, finish_work, st, twins);
+	if (st->layer->is_moe && st->buffered) {
+		routed_release(st);
+		count_add(st->x->s.at.log, COUNT_EXPERT_NS, clock_now_ns() - start);
+	}
 	find_not_finite(st);
 }

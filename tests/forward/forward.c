@@ -240,7 +240,7 @@ static size_t scratch_bytes(const struct model_config *c, unsigned workers, uint
 {
 	size_t bytes = attention_scratch_bytes(c, workers, n);
 
-	bytes = most(bytes, ffn_scratch_bytes(c, ffn_inner_max(c), n));
+	bytes = most(bytes, ffn_scratch_bytes(c, ffn_inner_max(c), n, workers));
 	bytes = most(bytes, gate_scratch_bytes(c, workers, n));
 	return most(bytes, mtp_scratch_bytes(c, n));
 }
