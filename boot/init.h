@@ -23,6 +23,7 @@ enum {
 	TAG_BELL,  /* a server wants a look at the rings */
 	TAG_RINGS, /* an io_uring is ready */
 	TAG_LISTEN,
+	TAG_COUNTERS,        /* somebody asks for the counters */
 	TAG_SERVER = 0x1000, /* + role: its process has ended */
 	TAG_CONN = 0x10000   /* + connection */
 };
@@ -70,7 +71,7 @@ struct init {
 	struct drain drain[DRAINS];
 	struct rings rings;
 	struct pump pump;
-	struct listen_socket listen;
+	struct listen_socket listen, counters;
 	struct progress_line progress;
 	struct spawn spawn; /* scratch of the next start */
 	int client_fd[CLIENT_FDS];

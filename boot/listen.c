@@ -1,6 +1,8 @@
 /* The listening socket; see listen.h. */
 #include "boot/listen.h"
 
+#include "ipc/watch.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -158,6 +160,23 @@ int listen_open(struct listen_socket *s, const char *path, struct err *e)
 	rc = choose_path(s, path, e);
 	if (!rc)
 		rc = clear_path(s, e);
+	return rc ? rc : bind_path(s, e);
+}
+
+int listen_counters(struct listen_socket *s, const struct listen_socket *main, struct err *e)
+{
+	int rc;
+
+	memset(s, 0, sizeof(*s));
+	s->fd = -1;
+	if (!main->path[0])
+		return 0;
+	if (snprintf(s->path, sizeof(s->path), "%s%s", main->path, WATCH_SUFFIX) >=
+	    (int)sizeof(s->path)) {
+		s->path[0] = '\0';
+		return 0;
+	}
+	rc = clear_path(s, e);
 	return rc ? rc : bind_path(s, e);
 }
 

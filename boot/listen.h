@@ -1,6 +1,6 @@
 /*
- * The node's Unix socket: where it is, who may have it, and its end. Called once by init's start
- * and once by its end.
+ * The node's Unix sockets: where they are, who may have them, and their end. Called once by init's
+ * start and once by its end.
  */
 #ifndef BOOT_LISTEN_H
 #define BOOT_LISTEN_H
@@ -24,6 +24,13 @@ struct listen_socket {
  * replaced; a live one and anything that is no socket are refused.
  */
 MUST_CHECK int listen_open(struct listen_socket *s, const char *path, struct err *e);
+
+/*
+ * Binds the socket of the counters (ipc/watch.h) beside `main`. Where that was passed by
+ * LISTEN_FDS, or the name does not fit, there is none: s->fd is -1. Errors as above.
+ */
+MUST_CHECK int listen_counters(struct listen_socket *s, const struct listen_socket *main,
+			       struct err *e);
 
 /* Takes the path away if it is still ours. Connections go on. */
 void listen_close(struct listen_socket *s);

@@ -14,12 +14,14 @@
 #include "boot/stage.h"
 #include "boot/supervise.h"
 
+#include "ipc/watch.h"
 #include "runtime/clock.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
@@ -48,6 +50,17 @@ static void read_bell(struct init *in)
 	(void)n;
 }
 
+/* Somebody asks for the counters: gets them and is gone. */
+static void give_counters(const struct init *in)
+{
+	int fd = accept4(in->counters.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	watch_send(fd, in->objects.read + OBJ_LOG_INIT);
+	close(fd);
+}
+
 static void dispatch(struct init *in, const struct epoll_event *ev)
 {
 	uint64_t tag = ev->data.u64;
@@ -56,6 +69,8 @@ static void dispatch(struct init *in, const struct epoll_event *ev)
 		pump_event(&in->pump, (unsigned)(tag - TAG_CONN), ev->events);
 	else if (tag >= TAG_SERVER)
 		supervise_died(in, (enum role)(tag - TAG_SERVER));
+	else if (tag == TAG_COUNTERS)
+		give_counters(in);
 	else if (tag == TAG_LISTEN)
 		pump_accept(&in->pump);
 	else if (tag == TAG_SIGNAL)

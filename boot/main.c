@@ -26,6 +26,7 @@ static void keep_client_fds(struct init *in)
 static int die(struct init *in, const struct err *e)
 {
 	listen_close(&in->listen);
+	listen_close(&in->counters);
 	if (e->text[0])
 		fprintf(stderr, "penstock: %s\n", e->text);
 	return e->status ? e->status : STATUS_FAILED;
@@ -46,5 +47,6 @@ int main(int argc, char **argv)
 	if (in.error.text[0])
 		fprintf(stderr, "penstock: %s\n", in.error.text);
 	listen_close(&in.listen);
+	listen_close(&in.counters);
 	return rc; /* what still runs is killed by the kernel: PDEATHSIG */
 }

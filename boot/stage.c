@@ -62,6 +62,7 @@ static void drain(struct init *in, int signo)
 
 	pump_unlisten(&in->pump);
 	listen_close(&in->listen);
+	listen_close(&in->counters);
 	atomic_store_explicit(&in->node->stop_signal, (uint32_t)signo, memory_order_relaxed);
 	atomic_store_explicit(&in->node->drain_until_ns, until, memory_order_relaxed);
 	stage_set(in, STAGE_DRAINING);

@@ -202,7 +202,7 @@ int start_node(struct init *in, struct err *e)
 
 	raise_limits();
 	in->exit_status = -1;
-	in->listen.fd = -1;
+	in->listen.fd = in->counters.fd = -1;
 	if (sched_getaffinity(0, sizeof(in->cpus), &in->cpus))
 		return err_set(e, -errno, "init: cannot read the CPU mask: %s", strerror(errno));
 	in->trace_fd = -1;
@@ -213,6 +213,8 @@ int start_node(struct init *in, struct err *e)
 		rc = check_descriptors(in, e);
 	if (!rc && !in->options.client)
 		rc = listen_open(&in->listen, in->options.socket, e);
+	if (!rc && !in->options.client)
+		rc = listen_counters(&in->counters, &in->listen, e);
 	if (!rc)
 		rc = open_trace(in, e);
 	if (!rc)
@@ -327,7 +329,11 @@ static int start_pump(struct init *in, struct err *e)
 	in->pump.rings_fd = in->objects.own[OBJ_CONNS];
 	in->pump.listener_tag = TAG_LISTEN;
 	in->pump.conn_tag = TAG_CONN;
-	return in->options.client ? 0 : pump_listen(&in->pump, in->listen.fd, e);
+	if (in->options.client)
+		return 0;
+	if (in->counters.fd >= 0 && watch(in, in->counters.fd, TAG_COUNTERS, e))
+		return e->code;
+	return pump_listen(&in->pump, in->listen.fd, e);
 }
 
 static void describe(const struct init *in)

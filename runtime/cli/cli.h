@@ -16,6 +16,7 @@ int cmd_tokenize(int argc, char **argv, struct err *e);
 int cmd_template(int argc, char **argv, struct err *e);
 int cmd_ask(int argc, char **argv, struct err *e);
 int cmd_chat(int argc, char **argv, struct err *e);
+int cmd_bench(int argc, char **argv, struct err *e);
 int cmd_score(int argc, char **argv, struct err *e);
 
 #endif

@@ -178,6 +178,20 @@ static void take_piece(struct exchange *x, yyjson_val *delta, const char *key,
 	x->piece(x->context, kind, text, len);
 }
 
+/* A token of a plain completion, which may be part of a character only. */
+static void take_token(struct exchange *x, yyjson_val *choice)
+{
+	yyjson_val *v = yyjson_obj_get(choice, "text");
+
+	if (!yyjson_is_str(v) || yyjson_is_str(yyjson_obj_get(choice, "finish_reason")))
+		return;
+	if (!x->reply->first_ns)
+		x->reply->first_ns = clock_now_ns() - x->sent_ns;
+	if (text_add(&x->content, yyjson_get_str(v), yyjson_get_len(v)))
+		err_exit(x->e, STATUS_MEMORY, -ENOMEM, "no memory for the reply");
+	x->piece(x->context, TEXT_CONTENT, yyjson_get_str(v), yyjson_get_len(v));
+}
+
 static void take_error(struct exchange *x, yyjson_val *error)
 {
 	const char *message = yyjson_get_str(yyjson_obj_get(error, "message"));
@@ -202,6 +216,7 @@ static void take_event(struct exchange *x, const char *text, size_t len)
 	choice = yyjson_arr_get_first(yyjson_obj_get(root, "choices"));
 	take_piece(x, yyjson_obj_get(choice, "delta"), "reasoning_content", TEXT_REASONING);
 	take_piece(x, yyjson_obj_get(choice, "delta"), "content", TEXT_CONTENT);
+	take_token(x, choice);
 	finish = yyjson_obj_get(choice, "finish_reason");
 	if (yyjson_is_str(finish))
 		snprintf(x->reply->finish, sizeof(x->reply->finish), "%s", yyjson_get_str(finish));
@@ -293,27 +308,26 @@ static int receive(struct exchange *x, int fd, const volatile sig_atomic_t *inte
 	return x->e->code;
 }
 
-int client_chat(const struct client_options *o, const struct turns *t, client_piece *piece,
+int client_post(const char *socket, const char *path, const char *body, client_piece *piece,
 		void *context, const volatile sig_atomic_t *interrupted, struct client_reply *reply,
 		struct err *e)
 {
 	struct exchange x = {.reply = reply, .piece = piece, .context = context, .e = e};
 	llhttp_settings_t settings;
-	char *body = build_body(o, t), head[256];
-	int fd = -1, rc, n;
+	char head[256];
+	int fd, rc, n;
 
 	memset(reply, 0, sizeof(*reply));
-	if (!body || text_add(&x.content, "", 0))
+	if (text_add(&x.content, "", 0))
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the request");
-	fd = connect_to(o->socket, e);
+	fd = connect_to(socket, e);
 	rc = fd < 0 ? fd : 0;
 	if (rc)
 		goto out;
 	n = snprintf(head, sizeof(head),
-		     "POST /v1/chat/completions HTTP/1.1\r\nHost: penstock\r\nContent-Type: "
-		     "application/json\r\n"
+		     "POST %s HTTP/1.1\r\nHost: penstock\r\nContent-Type: application/json\r\n"
 		     "Content-Length: %zu\r\nConnection: close\r\n\r\n",
-		     strlen(body));
+		     path, strlen(body));
 	llhttp_settings_init(&settings);
 	settings.on_body = on_body;
 	settings.on_message_complete = on_complete;
@@ -326,14 +340,27 @@ int client_chat(const struct client_options *o, const struct turns *t, client_pi
 	if (!rc)
 		rc = receive(&x, fd, interrupted);
 	reply->total_ns = clock_now_ns() - x.sent_ns;
+	reply->status = x.parser.status_code;
 out:
 	if (fd >= 0)
 		close(fd);
-	free(body);
 	free(x.line.p);
 	if (rc < 0)
 		free(x.content.p);
 	else
 		reply->content = x.content.p;
+	return rc;
+}
+
+int client_chat(const struct client_options *o, const struct turns *t, client_piece *piece,
+		void *context, const volatile sig_atomic_t *interrupted, struct client_reply *reply,
+		struct err *e)
+{
+	char *body = build_body(o, t);
+	int rc = body ? client_post(o->socket, "/v1/chat/completions", body, piece, context,
+				    interrupted, reply, e)
+		      : err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the request");
+
+	free(body);
 	return rc;
 }

@@ -1,6 +1,6 @@
 /*
- * The client half of the API for `ask` and `chat`: one streamed chat completion over a node's Unix
- * socket. HTTP by llhttp, JSON by yyjson; text goes to a callback as it arrives.
+ * The client half of the API for `ask`, `chat` and `bench`: one streamed completion over a node's
+ * Unix socket. HTTP by llhttp, JSON by yyjson; text goes to a callback as it arrives.
  */
 #ifndef RUNTIME_CLI_CLIENT_H
 #define RUNTIME_CLI_CLIENT_H
@@ -46,6 +46,7 @@ struct client_reply {
 	char finish[32];
 	uint64_t prompt_tokens, cached_tokens, completion_tokens;
 	uint64_t first_ns, total_ns; /* from sending to the first text and to the end */
+	unsigned status;             /* of HTTP; 0: none came */
 };
 
 /* TEXT_PROGRESS is for the person who waits: how far the prompt has come. */
@@ -57,6 +58,16 @@ typedef void client_piece(void *context, enum client_text kind, const char *text
  * message.
  */
 MUST_CHECK int client_chat(const struct client_options *o, const struct turns *t,
+			   client_piece *piece, void *context,
+			   const volatile sig_atomic_t *interrupted, struct client_reply *reply,
+			   struct err *e);
+
+/*
+ * The same for a body that the caller has made, to /v1/chat/completions or /v1/completions; it asks
+ * for a stream with its usage. Of a plain completion every token is a call of `piece`, its text may
+ * be empty.
+ */
+MUST_CHECK int client_post(const char *socket, const char *path, const char *body,
 			   client_piece *piece, void *context,
 			   const volatile sig_atomic_t *interrupted, struct client_reply *reply,
 			   struct err *e);

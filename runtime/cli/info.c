@@ -4,10 +4,10 @@
  */
 #include "boot/cores.h"
 #include "boot/plan.h"
-#include "model/tensors.h"
 #include "model/text/template.h"
 #include "runtime/cli/cli.h"
 #include "runtime/cli/model.h"
+#include "runtime/cli/weigh.h"
 #include "runtime/options.h"
 
 #include <errno.h>
@@ -17,105 +17,13 @@
 #include <string.h>
 #include <yyjson.h>
 
-/* Bytes as stored in memory, by what they are for. */
-struct component_bytes {
-	uint64_t embedding, head, attention, dense, shared, gates, norms, expert_scales, mtp,
-		routed;
-};
-
 struct report {
 	const char *path;
 	const struct index *ix;
-	struct component_bytes bytes;
-	uint64_t n_experts;      /* over all layers, MTP's included */
-	uint64_t expert_bytes;   /* on the drive, its scales included */
-	uint64_t kv_token_bytes; /* of one position, all layers */
-	struct plan plan;        /* of the smallest node */
-	uint64_t memory;         /* smallest --memory, in MiB */
+	struct weights weights;
+	struct plan plan; /* of the smallest node */
+	uint64_t memory;  /* smallest --memory, in MiB */
 };
-
-static uint64_t tensor_bytes(const struct index_tensor *t)
-{
-	const uint64_t n = (uint64_t)t->n_out * t->n_in;
-
-	switch (t->type) {
-	case INDEX_F32:
-		return 4 * n;
-	case INDEX_BF16:
-		return 2 * n;
-	case INDEX_FP8:
-		return n + 4 * tensor_blocks(t->n_out) * tensor_blocks(t->n_in);
-	default:
-		return 0;
-	}
-}
-
-static uint64_t *component_of(struct component_bytes *b, unsigned which, bool moe)
-{
-	switch (which) {
-	case LAYER_MLP_GATE:
-	case LAYER_MLP_UP:
-	case LAYER_MLP_DOWN:
-		return moe ? &b->shared : &b->dense;
-	case LAYER_GATE:
-	case LAYER_CORRECTION_BIAS:
-		return &b->gates;
-	case LAYER_Q_A:
-	case LAYER_Q_B:
-	case LAYER_KV_A:
-	case LAYER_KV_B:
-	case LAYER_O:
-		return &b->attention;
-	default:
-		return &b->norms;
-	}
-}
-
-static void add_layer(struct report *r, uint32_t l, uint64_t expert_scales)
-{
-	const struct model_config *c = &r->ix->config;
-	const struct index_layer *layer = index_layer(r->ix, l);
-	const uint64_t scales = layer->is_moe ? c->n_routed_experts * expert_scales : 0;
-
-	for (unsigned which = 0; which < LAYER_TENSORS; which++) {
-		struct tensor_spec spec;
-		uint64_t bytes;
-
-		if (!tensor_spec(c, l, which, &spec))
-			continue;
-		bytes = tensor_bytes(
-			(const struct index_tensor *)(const void *)((const char *)layer +
-								    spec.member));
-		*(l < c->num_hidden_layers ? component_of(&r->bytes, which, layer->is_moe)
-					   : &r->bytes.mtp) += bytes;
-	}
-	*(l < c->num_hidden_layers ? &r->bytes.expert_scales : &r->bytes.mtp) += scales;
-}
-
-static void measure(struct report *r)
-{
-	const struct index *ix = r->ix;
-	const struct model_config *c = &ix->config;
-	uint64_t scales = 0;
-
-	for (unsigned part = 0; ix->expert_type == INDEX_FP8 && part < EXPERT_PARTS; part++) {
-		uint32_t n_out;
-		uint32_t n_in;
-
-		tensor_expert_shape(c, part, &n_out, &n_in);
-		scales += 4 * tensor_blocks(n_out) * tensor_blocks(n_in);
-	}
-	r->bytes.embedding = tensor_bytes(&ix->embed);
-	r->bytes.head = c->tie_word_embeddings ? 0 : tensor_bytes(&ix->head);
-	r->bytes.norms = tensor_bytes(&ix->norm);
-	for (uint32_t l = 0; l < config_layers(c); l++)
-		add_layer(r, l, scales);
-	r->n_experts = ix->experts.count;
-	r->expert_bytes = c->n_routed_experts ? EXPERT_PARTS * index_part_bytes(ix) + scales : 0;
-	r->bytes.routed = r->n_experts * EXPERT_PARTS * index_part_bytes(ix);
-	r->kv_token_bytes =
-		config_layers(c) * (uint64_t)(c->kv_lora_rank + c->qk_rope_head_dim) * 2;
-}
 
 /* What `penstock run` will ask for with this many cores: its own plan. */
 static int plan(struct report *r, struct err *e)
@@ -164,21 +72,21 @@ enum {
 
 static void byte_rows(const struct report *r, struct row rows[ROWS])
 {
-	const struct component_bytes *b = &r->bytes;
+	const struct weights *w = &r->weights;
 	const struct row all[ROWS] = {
-		{"embedding", "embedding", b->embedding},
-		{"head", "head", b->head},
-		{"attention", "attention", b->attention},
-		{"dense", "dense feed-forward", b->dense},
-		{"shared_experts", "shared experts", b->shared},
-		{"gates", "gates", b->gates},
-		{"norms", "norms and biases", b->norms},
-		{"expert_scales", "scales of routed experts", b->expert_scales},
-		{"mtp", "MTP without its experts", b->mtp},
+		{"embedding", "embedding", w->part[WEIGHTS_EMBEDDING].bytes},
+		{"head", "head", w->part[WEIGHTS_HEAD].bytes},
+		{"attention", "attention", w->part[WEIGHTS_ATTENTION].bytes},
+		{"dense", "dense feed-forward", w->part[WEIGHTS_DENSE].bytes},
+		{"shared_experts", "shared experts", w->part[WEIGHTS_SHARED].bytes},
+		{"gates", "gates", w->part[WEIGHTS_GATES].bytes},
+		{"norms", "norms and biases", w->part[WEIGHTS_NORMS].bytes},
+		{"expert_scales", "scales of routed experts", w->expert_scales},
+		{"mtp", "MTP without its experts", w->part[WEIGHTS_MTP].bytes},
 		{"resident", "resident in all", r->ix->resident_bytes},
-		{"routed_experts", "routed experts (on the drive)", b->routed},
-		{"expert", "one routed expert", r->expert_bytes},
-		{"kv_per_token", "KV per token", r->kv_token_bytes},
+		{"routed_experts", "routed experts (on the drive)", w->routed},
+		{"expert", "one routed expert", w->expert.bytes},
+		{"kv_per_token", "KV per token", w->kv_token_bytes},
 	};
 
 	memcpy(rows, all, sizeof(all));
@@ -315,7 +223,7 @@ int cmd_info(int argc, char **argv, struct err *e)
 		return rc;
 	r.path = argv[1];
 	r.ix = m.ix;
-	measure(&r);
+	weigh(&r.weights, m.ix);
 	rc = plan(&r, e);
 	if (!rc && json)
 		rc = print_json(&r, e);

@@ -20,6 +20,7 @@ static const struct command {
 	{"ask", cmd_ask, "one question to a running node"},
 	{"chat", cmd_chat, "a conversation with a running node"},
 	{"score", cmd_score, "log-probabilities and raw outputs of a model over prompts"},
+	{"bench", cmd_bench, "the limits of this machine, and a node beside them"},
 	{"tokenize", cmd_tokenize, "text to token ids and back, a line of JSON each"},
 	{"template", cmd_template, "messages to the prompt's text and ids"},
 };

@@ -1,0 +1,31 @@
+/*
+ * What the drive gives at most, for `penstock bench` and `penstock plan`: reads of one size, as many in
+ * flight as asked for, in random order over the model's own files, through an io_uring with
+ * registered buffers as the engine has, and nothing else in the way. The figure that fio gives for
+ * --rw=randread --direct=1 --ioengine=io_uring at the same size and depth.
+ */
+#ifndef DRIVERS_NVME_LIMIT_H
+#define DRIVERS_NVME_LIMIT_H
+
+#include "runtime/err.h"
+
+#include <stdint.h>
+
+struct drive_file {
+	int fd;         /* O_DIRECT where the file system allows it */
+	uint64_t bytes; /* files smaller than a piece are left out */
+};
+
+struct drive_rate {
+	uint64_t bytes, reads, ns;
+	double gbs; /* bytes / ns */
+};
+
+/*
+ * Reads pieces of `piece` bytes (a multiple of 4096), `depth` (1 to 256) at a time, for `for_ns`.
+ * -ENODATA if no file holds a piece.
+ */
+MUST_CHECK int drive_limit(struct drive_rate *out, const struct drive_file *file, unsigned files,
+			   uint32_t piece, unsigned depth, uint64_t for_ns, struct err *e);
+
+#endif
