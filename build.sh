@@ -35,7 +35,7 @@ warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wm
 language="-std=c17 -D_GNU_SOURCE -fno-common -ffp-contract=off -march=x86-64-v2 -I."
 avx2="-mavx2 -mfma -mf16c"
 avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma"
-avx512bf16="$avx512 -mavx512bf16 -mavx512vbmi"
+avx512bf16="$avx512 -mavx512bf16 -mavx512vbmi -mavx512vnni"
 
 # ---------------------------------------------------------------------------------------------------------------
 # Talking to the user, and finding or installing the tools

@@ -79,7 +79,7 @@ bool cpu_isa_usable(enum cpu_isa isa)
 		return false;
 	if (isa == CPU_AVX512)
 		return true;
-	if (isa != CPU_AVX512BF16 || !has_all(ecx, bit_AVX512VBMI) || eax < 1)
+	if (isa != CPU_AVX512BF16 || !has_all(ecx, bit_AVX512VBMI | bit_AVX512VNNI) || eax < 1)
 		return false;
 	__cpuid_count(7, 1, a, b, c, d);
 	return (a & bit_AVX512BF16) && bf16_dot_usable();

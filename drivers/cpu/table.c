@@ -32,11 +32,14 @@ void cpu_kernels_init(struct cpu_kernels *k, enum cpu_isa isa)
 	if (isa == CPU_AVX2) {
 		vector_table_avx2(k);
 		matmul_table_avx2(k);
+		q4_table_avx2(k);
 	} else if (isa == CPU_AVX512) {
 		vector_table_avx512(k);
 		matmul_table_avx512(k);
+		q4_table_avx512(k);
 	} else if (isa == CPU_AVX512BF16) {
 		vector_table_avx512(k);
 		matmul_table_avx512bf16(k);
+		q4_table_avx512bf16(k);
 	}
 }

@@ -74,6 +74,9 @@ void matmul_table_avx2(struct cpu_kernels *k);
 void vector_table_avx512(struct cpu_kernels *k);
 void matmul_table_avx512(struct cpu_kernels *k);
 void matmul_table_avx512bf16(struct cpu_kernels *k);
+void q4_table_avx2(struct cpu_kernels *k);
+void q4_table_avx512(struct cpu_kernels *k);
+void q4_table_avx512bf16(struct cpu_kernels *k);
 
 /*
  * Whether VDPBF16PS equals two FMAs, the odd element first, on a fixed set of triples: the

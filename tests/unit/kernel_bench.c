@@ -32,6 +32,7 @@ struct job {
 		READ,
 		PEAK,
 		MATMUL,
+		MATMUL_Q4,
 		MATMUL_T,
 		DOT_ROWS,
 		DOT_ROWS_T,
@@ -53,6 +54,7 @@ struct worker {
 static uint8_t *memory; /* BYTES of weights, then a page */
 static uint16_t *x;     /* [512, N_MAX] */
 static float *scales;
+static struct int8_block *blocks; /* [512, N_MAX / 128] */
 
 /*
  * What memory gives: one stream, with and without a prefetch of the page after this one; the better
@@ -180,6 +182,9 @@ static void run_slice(struct worker *w)
 			break;
 		case MATMUL:
 			j->k->matmul(w->y, o1 - o0, &j->w, o0, o1, x, n_in, j->rows);
+			break;
+		case MATMUL_Q4:
+			j->k->matmul_q4(w->y, o1 - o0, &j->w, o0, o1, blocks, n_in / 128, j->rows);
 			break;
 		case MATMUL_T: /* heads of 128 stored rows each */
 			for (size_t h = o0; h + 128 <= o1; h += 128)
@@ -317,6 +322,23 @@ static void bench_matmul(struct job *j, uint32_t type, size_t n_in, size_t n_out
 	       2.0 * (double)n_out * (double)n_in * (double)rows);
 }
 
+/* 4 bits: beside the peak of BF16, of which there is one kind per instruction set */
+static void bench_q4(struct job *j, size_t n_in, size_t n_out, size_t rows)
+{
+	char name[64];
+
+	j->what = MATMUL_Q4;
+	j->rows = rows;
+	j->w = (struct weight){.data = memory,
+			       .table = q4_gaussian,
+			       .n_out = (uint32_t)n_out,
+			       .n_in = (uint32_t)n_in,
+			       .type = WEIGHT_Q4};
+	snprintf(name, sizeof(name), "matmul q4 %zux%zu rows %zu", n_out, n_in, rows);
+	report(j, name, (double)weight_bytes(WEIGHT_Q4, n_out, n_in),
+	       2.0 * (double)n_out * (double)n_in * (double)rows);
+}
+
 static void bench_table(struct job *j)
 {
 	double keys = 256.0 * j->threads;
@@ -330,7 +352,12 @@ static void bench_table(struct job *j)
 		bench_matmul(j, WEIGHT_FP8, 2048, BYTES / 2048 / share / 128 * 128, rows);
 		bench_matmul(j, WEIGHT_BF16, 7168, BYTES / 14336 / share / 128 * 128, rows);
 	}
+	for (size_t rows = 1; rows <= few; rows *= 2) {
+		bench_q4(j, 7168, BYTES / 7168 * 16 / 9 / share / 128 * 128, rows);
+		bench_q4(j, 2048, BYTES / 2048 * 16 / 9 / share / 128 * 128, rows);
+	}
 	for (size_t rows = 8; rows <= 512 / share; rows *= 4) {
+		bench_q4(j, 7168, 512, rows);
 		bench_matmul(j, WEIGHT_FP8, 7168, 512, rows);
 		bench_matmul(j, WEIGHT_BF16, 7168, 512, rows);
 	}
@@ -380,12 +407,16 @@ int kernel_bench(const struct cpu_kernels *table, unsigned n, unsigned threads)
 	madvise(memory, BYTES, MADV_HUGEPAGE);
 	x = aligned_alloc(64, (size_t)512 * N_MAX * 2);
 	scales = calloc(1 << 20, sizeof(*scales));
-	if (!x || !scales)
+	blocks = aligned_alloc(64, (size_t)512 * N_MAX / 128 * sizeof(*blocks));
+	if (!x || !scales || !blocks)
 		return -ENOMEM;
 	for (size_t i = 0; i < BYTES; i++) /* as BF16: all exponents below 2^1; as E4M3: no NaN */
 		memory[i] = (uint8_t)((i * 2654435761u >> 13 & 0xbf) ^ (i >> 12 & 1));
 	for (size_t i = 0; i < (size_t)512 * N_MAX; i++)
 		x[i] = (uint16_t)(0x3c00 | (i * 2654435761u >> 13 & 0x83ff));
+	cpu_thread_init();
+	for (size_t i = 0; i < 512; i++)
+		table[0].to_int8(blocks + i * (N_MAX / 128), x + i * N_MAX, N_MAX);
 	for (size_t i = 0; i < 1 << 20; i++)
 		scales[i] = 0x1p-8f;
 	pthread_barrier_init(&start, NULL, threads + 1);
@@ -410,6 +441,7 @@ int kernel_bench(const struct cpu_kernels *table, unsigned n, unsigned threads)
 	}
 	free(x);
 	free(scales);
+	free(blocks);
 	munmap(memory, BYTES + 8192);
 	return 0;
 }
