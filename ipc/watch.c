@@ -154,6 +154,16 @@ int watch_open(struct watch *w, const char *path, struct err *e)
 	return rc;
 }
 
+bool watch_alive(const char *path)
+{
+	struct err e = {0};
+	int fd = connect_watch(path, &e);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 void watch_close(struct watch *w)
 {
 	for (unsigned k = 0; k < WATCH_LOGS; k++)

@@ -28,6 +28,8 @@ void watch_send(int connection, const int fd[WATCH_LOGS]);
  * counters and maps them. Returns 0 or -errno with a text.
  */
 MUST_CHECK int watch_open(struct watch *w, const char *path, struct err *e);
+/* Whether the node that listens on `path` is still there. */
+bool watch_alive(const char *path);
 void watch_close(struct watch *w);
 
 /* The sum of a counter over the servers that fill it. */

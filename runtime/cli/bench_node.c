@@ -16,9 +16,10 @@
 #include <unistd.h>
 
 enum {
-	LOOK_MS = 2, /* at a node that starts */
-	STOP_S = 40, /* more than a node's own deadline for running replies */
-	TAIL = 4096  /* of what it has printed */
+	LOOK_MS = 2,  /* at a node that starts */
+	TRIES = 1000, /* at a node that lives and gives no counters */
+	STOP_S = 40,  /* more than a node's own deadline for running replies */
+	TAIL = 4096   /* of what it has printed */
 };
 
 static void sleep_ms(long ms)
@@ -142,7 +143,7 @@ int bench_node_open(struct bench_node *n, const char *socket, int argc, char **a
 		    const cpu_set_t *cpus, struct err *e)
 {
 	char path[PATH_MAX];
-	int rc;
+	int rc, tries = 0;
 
 	memset(n, 0, sizeof(*n));
 	if (socket) {
@@ -173,8 +174,7 @@ int bench_node_open(struct bench_node *n, const char *socket, int argc, char **a
 			return rc;
 		if (bench_interrupted)
 			return err_exit(e, STATUS_CTRL_C, -EINTR, "interrupted");
-		if (not_yet.code != -EAGAIN && not_yet.code != -ECONNREFUSED &&
-		    not_yet.code != -EPROTO)
+		if (not_yet.code != -EAGAIN && ++tries > TRIES)
 			return err_set(e, not_yet.code, "%s", not_yet.text);
 		sleep_ms(LOOK_MS);
 	}

@@ -6,30 +6,13 @@
 #include "runtime/cli/bench.h"
 
 #include "drivers/nvme/stream.h"
+#include "runtime/cli/stages.h"
 #include "runtime/version.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yyjson.h>
-
-/* Where a token's time goes, by the counters; what is left over is hand-over. */
-static const struct stage {
-	const char *key, *label;
-	enum counter counter;
-} stages[] = {
-	{"drive_wait", "wait for the drive", COUNT_DRIVE_NS},
-	{"attention", "attention", COUNT_ATTENTION_NS},
-	{"gate", "gate", COUNT_GATE_NS},
-	{"experts", "routed experts", COUNT_EXPERT_NS},
-	{"shared", "dense and shared", COUNT_SHARED_NS},
-	{"head", "head", COUNT_HEAD_NS},
-	{"sampling", "sampling", COUNT_SAMPLE_NS},
-};
-
-enum {
-	STAGES = sizeof(stages) / sizeof(stages[0])
-};
 
 /* What is said of all repetitions of one case. */
 struct summary {

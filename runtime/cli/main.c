@@ -21,6 +21,7 @@ static const struct command {
 	{"chat", cmd_chat, "a conversation with a running node"},
 	{"score", cmd_score, "log-probabilities and raw outputs of a model over prompts"},
 	{"bench", cmd_bench, "the limits of this machine, and a node beside them"},
+	{"top", cmd_top, "what a running node is doing"},
 	{"tokenize", cmd_tokenize, "text to token ids and back, a line of JSON each"},
 	{"template", cmd_template, "messages to the prompt's text and ids"},
 };

@@ -55,6 +55,7 @@ struct experts *experts_open(struct err *e)
 		}
 		x->feed[b] = server_ring(&x->s, RING_FEED, b);
 	}
+	count_set(x->s.at.log, COUNT_SLOTS, x->s.at.plan->slots);
 	x->hint = server_ring(&x->s, RING_HINT, 0);
 	record_open(&x->record, attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_record),
 		    sizeof(struct experts_record));
