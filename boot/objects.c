@@ -1,6 +1,8 @@
 /* Shared objects; see objects.h. */
 #include "boot/objects.h"
 
+#include "runtime/huge.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -79,8 +81,8 @@ int object_map(struct objects *o, enum object k, bool writable, struct err *e)
 	 * a read-only map of the writable descriptor could still be made writable: that would keep
 	 * F_SEAL_WRITE away
 	 */
-	void *p = mmap(NULL, o->bytes[k], writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
-		       writable ? o->own[k] : o->read[k], 0);
+	void *p = huge_map(writable ? o->own[k] : o->read[k], o->bytes[k],
+			   writable ? PROT_READ | PROT_WRITE : PROT_READ);
 
 	if (p == MAP_FAILED)
 		return failed(k, "map", e);

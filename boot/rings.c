@@ -1,6 +1,8 @@
 /* The maker of io_urings; see rings.h. One producer, one consumer, and two eventfds. */
 #include "boot/rings.h"
 
+#include "runtime/huge.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -49,8 +51,14 @@ static void *maker(void *arg)
 	struct rings *r = arg;
 	struct io_uring_params params;
 	uint64_t made = 0;
-	int rc = nvme_ring_create(&r->first, &params, r->file, r->n_files, r->piece, r->n_pieces,
-				  -1, &r->error);
+	int rc;
+
+	/* before the slots are pinned: afterwards no page of theirs can become a huge one */
+	for (unsigned i = 0; i < r->n_pieces; i++)
+		if (!huge_fill(r->piece[i].iov_base, r->piece[i].iov_len))
+			break;
+	rc = nvme_ring_create(&r->first, &params, r->file, r->n_files, r->piece, r->n_pieces, -1,
+			      &r->error);
 
 	while (!rc) {
 		/*

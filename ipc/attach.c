@@ -1,6 +1,8 @@
 /* Maps a role's objects; see attach.h. */
 #include "ipc/attach.h"
 
+#include "runtime/huge.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,8 +25,8 @@ static int map_object(struct attach *a, enum object o, struct err *e)
 		return err_set(e, -EBADMSG, "%s: object %s has %lld bytes",
 			       graph_roles[a->role].program, graph_objects[o].name,
 			       (long long)st.st_size);
-	p = mmap(NULL, (size_t)st.st_size,
-		 access == ACCESS_WRITE ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+	p = huge_map(fd, (size_t)st.st_size,
+		     access == ACCESS_WRITE ? PROT_READ | PROT_WRITE : PROT_READ);
 	if (p == MAP_FAILED)
 		return err_set(e, -errno, "%s: cannot map object %s: %s",
 			       graph_roles[a->role].program, graph_objects[o].name,

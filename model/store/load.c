@@ -7,6 +7,8 @@
  */
 #include "model/store/load.h"
 
+#include "runtime/huge.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -34,6 +36,8 @@ struct cursor {
 struct job {
 	struct cursor begin, end;
 	uint64_t file_off, file_end; /* bytes that hold it */
+	char *fill;                  /* memory that no job before it has reached, NULL: none */
+	size_t fill_bytes;
 };
 
 struct reader {
@@ -50,8 +54,10 @@ struct loading {
 	const struct store_files *files;
 	const struct index_load *load;
 	char *resident;
+	uint64_t bytes;       /* of it */
 	pthread_mutex_t lock; /* over everything below, and the readers' jobs */
 	struct cursor next;   /* where the next job begins */
+	char *filled;         /* memory below has been given to a job */
 	bool failed;          /* no more jobs */
 	struct reader reader[READERS];
 };
@@ -91,6 +97,27 @@ static void cut_job(const struct loading *l, struct job *job)
 	}
 	job->end = c;
 	job->file_end = end;
+}
+
+/* Gives the job the memory up to its end that nobody has been given, to make it huge pages. */
+static void cut_memory(struct loading *l, struct job *job)
+{
+	uint64_t end = 0;
+
+	for (uint64_t i = job->begin.i; i <= job->end.i && i < l->ix->loads.count; i++) {
+		const struct index_load *load = &l->load[i];
+		uint64_t bytes = i == job->end.i ? job->end.done : load->bytes;
+
+		if (load->off + (load->widen ? 2 : 1) * bytes > end)
+			end = load->off + (load->widen ? 2 : 1) * bytes;
+	}
+	/* a huge page is its first byte's */
+	end += -(uintptr_t)(l->resident + end) % HUGE_PAGE;
+	end = end < l->bytes ? end : l->bytes;
+	job->fill = l->filled;
+	job->fill_bytes =
+		l->resident + end > l->filled ? (size_t)(l->resident + end - l->filled) : 0;
+	l->filled += job->fill_bytes;
 }
 
 /*
@@ -220,6 +247,7 @@ static bool next_job(struct reader *r, bool finished)
 	more = !l->failed && l->next.i < l->ix->loads.count;
 	if (more) {
 		cut_job(l, &r->job);
+		cut_memory(l, &r->job);
 		l->next = r->job.end;
 		r->running = true;
 	}
@@ -235,6 +263,8 @@ static void *reader(void *context)
 	while (next_job(r, finished)) {
 		int rc = read_job(r);
 
+		/* where the kernel has none, memory comes page by page as it is written */
+		huge_fill(r->job.fill, r->job.fill_bytes);
 		if (!rc)
 			rc = place_job(r);
 		if (rc) {
@@ -276,6 +306,7 @@ int load_resident(const struct index *ix, const struct store_files *files, void 
 		.files = files,
 		.load = (const struct index_load *)(const void *)((const char *)ix + ix->loads.off),
 		.resident = resident,
+		.bytes = ix->resident_bytes,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
 	char *windows = aligned_alloc(DRIVE_ALIGN, (size_t)READERS * WINDOW_BYTES);
@@ -284,6 +315,7 @@ int load_resident(const struct index *ix, const struct store_files *files, void 
 
 	if (!windows)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for reading the weights");
+	l.filled = resident;
 	header->magic = RESIDENT_MAGIC;
 	header->bytes = ix->resident_bytes;
 	for (unsigned i = 0; i < READERS; i++) {
