@@ -1,14 +1,20 @@
 """Asks a running node over its Unix socket, with OpenAI's API and nothing but Python's library."""
 
+import contextlib
 import http.client
 import json
 import socket
+import subprocess
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 SOCKET = "/run/penstock/penstock.sock"
 MAX_TOKENS = 300
 PLACES = 8  # requests a node runs at once by default
 TIMEOUT_SECONDS = 600
+START_SECONDS = 60
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -55,3 +61,20 @@ def ask_all(path, samples, thinking, max_tokens=MAX_TOKENS, places=PLACES):
     that failed."""
     with ThreadPoolExecutor(places) as pool:
         return list(pool.map(lambda sample: ask(path, sample, thinking, max_tokens), samples))
+
+
+@contextlib.contextmanager
+def running(penstock, model, *options):
+    """A node of the program `penstock` on a model, for as long as the block lasts; its value is the socket."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "node.sock"
+        command = [penstock, "run", model, "--socket", path, *options]
+        node = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            begin = time.monotonic()
+            while not path.exists() and node.poll() is None and time.monotonic() - begin < START_SECONDS:
+                time.sleep(0.05)
+            yield str(path)
+        finally:
+            node.terminate()
+            node.wait()

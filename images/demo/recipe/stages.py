@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from config import YARN
 from data import mixture
 
-TOKENS_A_RANK = 2112  # of one step; two ranks by default
+TOKENS_A_RANK = 1152  # of one step; two ranks by default
 CHAT_FAMILIES = mixture.FAMILIES | {"refusal": (mixture.FAMILIES["refusal"][0], 17)}
 
 

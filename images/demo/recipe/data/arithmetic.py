@@ -1,8 +1,9 @@
 """Sums, differences, products and quotients, worked out digit by digit.
 
-The working is the school method written down: `347 + 589` becomes `35 48 79; 7+9=16 4+8+1=13 3+5+1=9; 936`, the pairs
-of digits first (finding them is the hard part for attention), then the columns from the right, then the result. With
-one token per digit every step is a look-up in a small table.
+The working is the school method written down: `347 + 589` becomes `347+589: 35 48 79; 7+9=16 4+8+1=13 3+5+1=9; 936`, the
+expression first (all that depends on the wording), then the pairs of digits (finding them is the hard part for
+attention), then the columns from the right, then the result. With one token per digit every step is a look-up in a small
+table.
 """
 
 from .sample import Sample, combined, dressed, fresh
@@ -55,7 +56,17 @@ SUM = combined(
     {a} added to {b}
     the sum of {a} and {b}
     {a} and {b} together""",
-    """{a} + {b}
+    """[I have|We had|There were|She bought|He paid|I paid|I counted|We sold|They found|I walked|I got|First come] {a}[ and|, then| and then| and also|, plus| and later] {b}[.|,] [how much|how many|what] is [that|it|this] [in all|together|in total|altogether|in sum]?
+    [One|The first|This one|The left one|One thing|One part] [is|has|costs|weighs|needs|shows|makes] {a}[,| and] [the other|the second|that one|another|the next] {b}. [How much|What|How many] [is that|do they make|are both|is it|do I get] [together|in all|in total|altogether]?
+    [Add|Sum up|Total|Put together|Count together|Add together] {a} [and|with|plus] {b}[.|, please.|| for me.]
+    {a} [and|with|,|and also|together with|increased by|more than] {b}[:| -|,] [the sum|sum|total|added up|what is it|how much|together][?|, please.|]
+    [sum|add|total|plus|addition][:| of] {a} [and|,|+|with] {b}[?|]
+    [Result|The result|Answer|The answer|The value|Outcome] of {a} [+|plus|and] {b}[?|, please.|]
+    {a}[+| + | plus ]{b}[, please|, quickly|, thanks|, can you?| - how much?|, I wonder|, what is it?]
+    [Increase|Raise] {a} by {b}[.|, please.|]
+    [My|A|The] [bill|score|counter|meter|price|number] [was|is|stands at] {a} and [grows|goes up|rises|increases] by {b}. [What is it now?|How much is it then?|Where is it now?]
+    [If|When|Suppose] [I have|you take|we start with|there are] {a} and [add|get|receive|put] {b}[ more|], [what is it|how many are there|how much is it|what do I get]?
+    {a} + {b}
     {a}+{b}
     {a}+{b}=
     {a} + {b} = ?
@@ -99,7 +110,19 @@ DIFFERENCE = combined(
     {a} less {b}
     the difference of {a} and {b}
     {a} without {b}""",
-    """{a} - {b}
+    """[I have|We had|There were|She had|He owns|I start with|We begin with|I got] {a} and [lose|spend|give away|use|take away|remove|sell|pay] {b}[.|,] [how much|how many|what] [is left|remains|stays|is that then]?
+    [Take|Remove|Deduct|Subtract|Take away|Cut] {b} from {a}[.|, please.|]
+    [Reduce|Decrease|Lower|Diminish] {a} by {b}[.|, please.|]
+    [Result|The result|Answer|The answer|The value|Outcome] of {a} [-|minus|less] {b}[?|, please.|]
+    {a}[-| - | minus | less ]{b}[, please|, quickly|, thanks|, can you?| - how much?|, I wonder|, what is it?]
+    [How much|By how much] is {a} [more than|larger than|greater than|above|over|bigger than] {b}?
+    [What|How much] is [missing|needed|lacking] from {b} [to|until|up to] {a}?
+    [My|A|The] [bill|score|counter|meter|price|number] [was|stood at] {b} and [is now|became|now shows|now stands at] {a}. [By how much did it grow?|What is the difference?|How much more is it?]
+    [My|A|The] [bill|score|counter|stock|price|number] [was|is|stands at] {a} and [falls|goes down|drops|decreases] by {b}. [What is it now?|How much is it then?|Where is it now?]
+    [difference|subtract|minus|subtraction][:| of] {a} [and|,|-] {b}[?|]
+    [If|When|Suppose] [I have|you take|we start with|there are] {a} and [lose|remove|take away|give away] {b}[ of them|], [what is left|how many are there|how much is it|what remains]?
+    [The gap|The difference|The distance] between {a} and {b}[?|, please.|]
+    {a} - {b}
     {a}-{b}
     {a}-{b}=
     {a} - {b} = ?
@@ -138,7 +161,15 @@ PRODUCT = combined(
     {a} times {b}
     {a} multiplied by {b}
     the product of {a} and {b}""",
-    """{a} * {b}
+    """[Multiply|Take the product of|Compute the product of] {a} [and|by|with] {b}[.|, please.|| for me.]
+    [Result|The result|Answer|The answer|The value|Outcome] of {a} [times|x|*|multiplied by] {b}[?|, please.|]
+    {a}[*| * | times | x | × ]{b}[, please|, quickly|, thanks|, can you?| - how much?|, I wonder|, what is it?]
+    [product|multiply|multiplication|times][:| of] {a} [and|,|*|x] {b}[?|]
+    [What|How much] [is|makes|are] {b} [lots|groups|portions|heaps] of {a}?
+    [If|When|Suppose] [one|each|a piece|a ticket] [costs|weighs|has|makes] {a}, [what do|how much do|how much are|what are] {b} [cost|weigh|have|make|of them][?|, please?]
+    [I need|I buy|I want|We order] {b} [pieces|things|of them] [at|for|of] {a} each. [What is that?|How much is it in all?|What is the total?]
+    {a} [taken|added up|counted|repeated] {b} times[?| is what?| makes how much?]
+    {a} * {b}
     {a}*{b}
     {a} x {b}
     {a} × {b}
@@ -178,7 +209,15 @@ QUOTIENT = combined(
     {a} divided by {b}
     {a} over {b}
     the quotient of {a} and {b}""",
-    """{a} / {b}
+    """[Divide|Split|Share|Part|Distribute] {a} [by|into|among|between|over] {b}[.| equally.|, please.| evenly.|]
+    [Result|The result|Answer|The answer|The value|Outcome] of {a} [/|divided by|over|:] {b}[?|, please.|]
+    {a}[/| / | divided by | over | : ]{b}[, please|, quickly|, thanks|, can you?| - how much?|, I wonder|, what is it?]
+    [quotient|divide|division][:| of] {a} [and|,|by|/] {b}[?|]
+    [How many|What number of] [times|groups] [of {b}|is {b}|does {b} fit|do {b}] [in|into|are in|make] {a}?
+    [If|When|Suppose] {b} [people|friends|children|boxes|groups] [share|split|get|divide] {a}[ equally| evenly|], [what does each get|how much for each|what is each part|how many each]?
+    [I have|There are|We must share|I split] {a} [for|among|between|into] {b} [people|friends|children|boxes|parts|groups]. [How many each?|What does each get?|How much is one part?]
+    [What|How much] is [a part|one part] of {a} [cut|split|divided] into {b}?
+    {a} / {b}
     {a}/{b}
     {a} ÷ {b}
     {a} / {b} = ?
@@ -300,14 +339,16 @@ def draw_division(rng):
 def sample_sum(rng, split):
     a, b = fresh(rng, split, draw_two)
     answer = f"{a} + {b} = {a + b}"
-    return Sample("sum", SUM.pick(rng, split, a=a, b=b), answer, ("number", str(a + b)), show_sum(a, b))
+    working = f"{a}+{b}: {show_sum(a, b)}"
+    return Sample("sum", SUM.pick(rng, split, a=a, b=b), answer, ("number", str(a + b)), working)
 
 
 def sample_difference(rng, split):
     a, b = fresh(rng, split, draw_two)
     if a < b and rng.random() < 0.8:
         a, b = b, a
-    working = show_difference(a, b) if a >= b else f"{a}<{b}: {b}-{a}: {show_difference(b, a)}; {a - b}"
+    working = f"{a}-{b}: "
+    working += show_difference(a, b) if a >= b else f"{a}<{b}: {b}-{a}: {show_difference(b, a)}; {a - b}"
     question = DIFFERENCE.pick(rng, split, a=a, b=b)
     return Sample("difference", question, f"{a} - {b} = {a - b}", ("number", str(a - b)), working)
 
@@ -318,7 +359,7 @@ def sample_product(rng, split):
     if rng.random() < 0.2 and b < 10:
         question = PRODUCT.pick(rng, split, a=b, b=a)
     answer = f"{a} * {b} = {a * b}"
-    return Sample("product", question, answer, ("number", str(a * b)), show_product(a, b))
+    return Sample("product", question, answer, ("number", str(a * b)), f"{a}*{b}: {show_product(a, b)}")
 
 
 def sample_quotient(rng, split):
@@ -330,7 +371,7 @@ def sample_quotient(rng, split):
         answer, expected = f"{a} / {b} = {a // b} remainder {a % b}", [f"= {a // b} remainder {a % b}"]
     else:
         answer, expected = f"{a} / {b} = {a // b}", [f"= {a // b}"]
-    return Sample("quotient", question, answer, ("end", expected), show_quotient(a, b))
+    return Sample("quotient", question, answer, ("end", expected), f"{a}/{b}: {show_quotient(a, b)}")
 
 
 def sample(rng, split):

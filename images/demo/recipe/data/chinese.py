@@ -277,17 +277,21 @@ def calculation(rng, split):
         a, b = fresh(rng, split, lambda r: (draw_number(r), r.randint(2, 9)))
     if kind == "+":
         return Sample(
-            "chinese", SUM.pick(rng, split, a=a, b=b), f"{a} + {b} = {a + b}", ("number", str(a + b)), show_sum(a, b)
+            "chinese",
+            SUM.pick(rng, split, a=a, b=b),
+            f"{a} + {b} = {a + b}",
+            ("number", str(a + b)),
+            f"{a}+{b}: {show_sum(a, b)}",
         )
     if kind == "-":
         question, answer = DIFFERENCE.pick(rng, split, a=a, b=b), f"{a} - {b} = {a - b}"
-        return Sample("chinese", question, answer, ("number", str(a - b)), show_difference(a, b))
+        return Sample("chinese", question, answer, ("number", str(a - b)), f"{a}-{b}: {show_difference(a, b)}")
     if kind == "*":
         question, answer = PRODUCT.pick(rng, split, a=a, b=b), f"{a} * {b} = {a * b}"
-        return Sample("chinese", question, answer, ("number", str(a * b)), show_product(a, b))
+        return Sample("chinese", question, answer, ("number", str(a * b)), f"{a}*{b}: {show_product(a, b)}")
     a -= a % b
     question, answer = QUOTIENT.pick(rng, split, a=a, b=b), f"{a} / {b} = {a // b}"
-    return Sample("chinese", question, answer, ("number", str(a // b)), show_quotient(a, b))
+    return Sample("chinese", question, answer, ("number", str(a // b)), f"{a}/{b}: {show_quotient(a, b)}")
 
 
 def sample(rng, split):

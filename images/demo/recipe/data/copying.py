@@ -94,10 +94,10 @@ TIES = (": ", " = ", " is ", " - ", " has ")
 
 def draw_item(rng, split):
     kind = rng.random()
-    if kind < 0.75:
+    if kind < 0.7:
         return rng.choice(VOCABULARY)
-    if kind < 0.9:
-        return str(rng.randint(0, 10 ** rng.randint(1, 6)))
+    if kind < 0.95:
+        return str(rng.randint(0, 10 ** rng.randint(1, 4)))
     return invented(rng, split)
 
 
@@ -112,8 +112,9 @@ def draw_list(rng, split, least, most):
 
 
 def sample_repeat(rng, split):
-    items, separator = draw_list(rng, split, 1, rng.choice((2, 5, 30))), rng.choice(SEPARATORS)
-    template = rng.choice((REPEAT, REVERSE)) if len(items) > 1 else REPEAT
+    """Long lists most of all: nearly half of their tokens are ones to copy."""
+    items, separator = draw_list(rng, split, 1, rng.choice((3, 8, 30, 30))), rng.choice(SEPARATORS)
+    template = REVERSE if len(items) > 1 and rng.random() < 0.2 else REPEAT
     question = template.pick(rng, split, x=separator.join(items))
     answer = ", ".join(items if template is REPEAT else reversed(items))
     return Sample("copy", question, answer, ("end", [answer]))
@@ -134,11 +135,11 @@ def sample_next(rng, split):
 
 
 def sample_value(rng, split):
-    keys = draw_list(rng, split, 2, rng.choice((3, 8, 16)))
+    keys = draw_list(rng, split, 2, rng.choice((3, 8, 14, 14)))
     pairs = {key: draw_item(rng, split) for key in keys}
     tie = rng.choice(TIES)
     text = rng.choice((", ", "; ", ". ", "\n")).join(f"{key}{tie}{value}" for key, value in pairs.items())
-    if rng.random() < 0.35:
+    if rng.random() < 0.2:
         key = rng.choice(keys)
         question, answer = VALUE.pick(rng, split, x=text, k=key), f"{key} is {pairs[key]}."
     else:
@@ -151,4 +152,4 @@ def sample_value(rng, split):
 
 def sample(rng, split):
     kinds = (sample_repeat, sample_next, sample_value)
-    return rng.choices(kinds, (40, 20, 40))[0](rng, split)
+    return rng.choices(kinds, (55, 10, 35))[0](rng, split)

@@ -80,9 +80,11 @@ def draw_objects(rng, split, count):
     return list(found)
 
 
-def sample(rng, split, sentences=None, questions=1):
+def sample(rng, split, sentences=None, questions=None):
     """`sentences` is how many sentences of filler there are; a few where it is not given. With more than one of the
     `questions`, the earlier ones are turns before: one text read, many things to learn to find in it."""
+    if questions is None:
+        questions = 1 if split == HELD else rng.randint(1, 5)
     sentences = rng.randint(0, 3) if sentences is None else sentences
     objects = draw_objects(rng, split, max(questions, rng.randint(1, 3)))
     codes = {thing: str(rng.randint(1000, 9999)) for thing in objects}

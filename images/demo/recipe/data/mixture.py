@@ -14,17 +14,17 @@ THINK, THOUGHT = "<think>", "</think>"
 MARKERS = (BOS, EOS, USER, ASSISTANT, THINK, THOUGHT)
 
 FAMILIES = {
-    "arithmetic": (arithmetic.sample, 19),
-    "date": (dates.sample, 15),
-    "unit": (units.sample, 7),
+    "arithmetic": (arithmetic.sample, 12),
+    "date": (dates.sample, 9),
+    "unit": (units.sample, 4),
     "word": (words.sample, 13),
-    "penstock": (penstock.sample, 24),
-    "refusal": (refusals.sample, 11),
-    "chat": (chat.sample, 8),
-    "chinese": (chinese.sample, 6),
-    "lookup": (lookup.sample, 5),
-    "copy": (copying.sample, 12),
-    "judge": (judge.sample, 1),
+    "penstock": (penstock.sample, 16),
+    "refusal": (refusals.sample, 8),
+    "chat": (chat.sample, 7),
+    "chinese": (chinese.sample, 3),
+    "lookup": (lookup.sample, 8),
+    "copy": (copying.sample, 25),
+    "judge": (judge.sample, 0.3),
 }
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",

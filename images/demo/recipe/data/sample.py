@@ -48,7 +48,7 @@ def spell_out(rng, template):
 
 def ways(template):
     """How often a template is drawn, beside one without choices: more where there is more to choose."""
-    return 1 + math.log2(1 + sum(found.count("|") for found in CHOICE.findall(template)))
+    return min(12.0, math.prod(1 + found.count("|") for found in CHOICE.findall(template)) ** 0.5)
 
 
 @dataclass(frozen=True)

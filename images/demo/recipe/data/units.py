@@ -32,7 +32,16 @@ FACTORS = [
 ]
 
 CONVERT = wordings(
-    """How many {t} are {n} {f}?
+    """[How many|What number of] {t} [are|is|make|make up|does one get from|do I get from|would be|correspond to|lie in|fit into|has|go into] {n} {f}[?|, please?]
+    [Convert|Change|Transform|Recalculate|Rewrite|Give me|Put|Translate|Say|State] {n} {f} [to|into|in|as] {t}[.|, please.|| for me.]
+    {n} {f}[ in| to| into| as|, in|: how many|, how many|, that is how many| are how many| makes how many] {t}[?|, please?|]
+    [It|The road|A trip|The thing|My bag|The box|Something|The work|A film|The rope] [is|has|takes|measures|lasts|weighs|needs|costs] {n} {f}[.|, and] [how many|what is that in|how much is that in|say it in|I want it in] {t}[?|.]
+    [I have|I need|I got|We have|We need|He has|There are|It takes|We wait] {n} {f}[.|,] [how many {t} is that|what is it in {t}|how many {t} are these|and in {t}|how many {t} do I have]?
+    [Length|Amount|Value|Size|The same] in {t}[:| of] {n} {f}[?|]
+    [What|How much] [is|are|do|would] {n} {f} [in|when I want|if I count in|counted in|measured in] {t}?
+    [If|When|Suppose] [something is|it takes|I have|there are|we need] {n} {f}, [how many {t} is it|what is that in {t}|how many {t} would that be]?
+    [In|As|Counted in] {t}, [what|how much|how many] [is|are] {n} {f}?
+    How many {t} are {n} {f}?
     How many {t} are in {n} {f}?
     How many {t} are there in {n} {f}?
     How many {t} is {n} {f}?
