@@ -24,6 +24,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- Before the survey ---- */
@@ -154,6 +155,20 @@ static void name_model(struct init *in)
 	snprintf(in->node->model_name, sizeof(in->node->model_name), "%.255s", name);
 }
 
+/* Files of one file system share a drive's queue: the drive is called by the first of them. */
+static uint32_t drive_of(const struct store_files *files, uint32_t file)
+{
+	struct stat st, other;
+
+	if (fstat(files->file[file].fd, &st))
+		return file;
+	for (uint32_t i = 0; i < file; i++) {
+		if (!fstat(files->file[i].fd, &other) && other.st_dev == st.st_dev)
+			return i;
+	}
+	return file;
+}
+
 static int fill_node(struct init *in, struct err *e)
 {
 	struct node *node = in->node;
@@ -174,6 +189,7 @@ static int fill_node(struct init *in, struct err *e)
 
 		node->file[i].bytes = f->bytes;
 		node->file[i].direct = f->direct;
+		node->file[i].drive = drive_of(&in->files, i);
 		memcpy(node->file[i].name, f->name, sizeof(f->name));
 	}
 	return 0;

@@ -319,7 +319,7 @@ enum node_stage {
 struct node_file {
 	uint64_t bytes;
 	uint32_t direct;
-	uint32_t pad;
+	uint32_t drive; /* files with the same number lie on one drive */
 	char name[256];
 };
 

@@ -61,6 +61,8 @@ enum log_kind {
 	X(MISSES, BY(EXPERTS), "expert_misses", "experts read on demand")                          \
 	X(READ_BYTES, BY(EXPERTS), "read_bytes", "bytes read from the drive")                      \
 	X(READS, BY(EXPERTS), "reads", "reads completed")                                          \
+	X(DRIVE_BUSY_NS, BY(EXPERTS), "drive_busy_ns",                                             \
+	  "time in which a read was in flight, mean of the drives")                                \
 	X(READ_ERRORS, BY(EXPERTS), "read_errors", "experts that could not be read or used")       \
 	X(DRIVE_NS, BY(EXPERTS), "drive_wait_ns", "time in which arithmetic waited for the drive") \
 	X(EXPERT_NS, BY(EXPERTS), "expert_ns", "time in routed experts")                           \

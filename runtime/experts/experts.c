@@ -119,21 +119,27 @@ static void refuse(struct step *st)
 	commit(st, false);
 }
 
-/* The stream's counts are its thread's; the log's are the leader's. */
+/* Brings a counter of the log up to a count of the stream's. */
+static void count_on(struct experts *x, enum counter to, const _Atomic uint64_t *count,
+		     uint64_t *seen)
+{
+	uint64_t now = atomic_load_explicit(count, memory_order_relaxed);
+
+	count_add(x->s.at.log, to, now - *seen);
+	*seen = now;
+}
+
+/* The stream's counts begin anew with each process; the log's, which go on, are the leader's. */
 static void count_reads(struct experts *x)
 {
 	const struct stream_counts *c;
-	uint64_t bytes, reads;
 
 	if (!x->slots.n)
 		return;
 	c = stream_counts(x->slots.stream);
-	bytes = atomic_load_explicit(&c->bytes, memory_order_relaxed);
-	reads = atomic_load_explicit(&c->reads, memory_order_relaxed);
-	count_add(x->s.at.log, COUNT_READ_BYTES, bytes - x->seen_bytes);
-	count_add(x->s.at.log, COUNT_READS, reads - x->seen_reads);
-	x->seen_bytes = bytes;
-	x->seen_reads = reads;
+	count_on(x, COUNT_READ_BYTES, &c->bytes, &x->seen_bytes);
+	count_on(x, COUNT_READS, &c->reads, &x->seen_reads);
+	count_on(x, COUNT_DRIVE_BUSY_NS, &c->busy_ns, &x->seen_busy_ns);
 }
 
 bool experts_serve(struct experts *x, uint32_t batch, bool inside)

@@ -49,7 +49,8 @@ struct experts {
 	struct ring_end hint;
 	struct slots slots;
 	struct scratch scratch[BATCHES];
-	uint64_t seen_bytes, seen_reads; /* of the stream's counts, already in the log's counters */
+	uint64_t seen_bytes, seen_reads,
+		seen_busy_ns; /* of the stream's counts, in the log already */
 };
 
 /* An expert of a buffered step. */

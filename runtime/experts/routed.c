@@ -70,13 +70,13 @@ static uint32_t live_rows(struct step *st, uint32_t i)
 static bool ask(struct step *st, uint32_t i)
 {
 	struct experts *x = st->x;
-	uint32_t slot = slots_find(&x->slots, st->msg.layer, st->sc->active[i]);
+	enum stream_queue queue = st->msg.batch == BATCH_DECODE ? STREAM_URGENT : STREAM_NORMAL;
+	uint32_t slot = slots_find(&x->slots, st->msg.layer, st->sc->active[i], queue);
 
 	if (slot != SLOT_NONE) {
 		count_add(x->s.at.log, COUNT_HITS, 1);
 	} else {
-		slot = slots_fetch(&x->slots, st->msg.layer, st->sc->active[i],
-				   st->msg.batch == BATCH_DECODE ? STREAM_URGENT : STREAM_NORMAL);
+		slot = slots_fetch(&x->slots, st->msg.layer, st->sc->active[i], queue);
 		if (slot == SLOT_NONE)
 			return false;
 		count_add(x->s.at.log, COUNT_MISSES, 1);
@@ -112,7 +112,7 @@ static void compute(struct step *st, uint32_t i)
 
 	if (!slots_ready(&x->slots, st->sc->slot[i]))
 		atomic_store_explicit(&x->s.at.log->progress[0].drive, 1, memory_order_relaxed);
-	rc = slots_use(&x->slots, st->sc->slot[i], mlp, &why);
+	rc = slots_use(&x->slots, st->sc->slot[i], EXPERT_PARTS, mlp, &why);
 	atomic_store_explicit(&x->s.at.log->progress[0].drive, 0, memory_order_relaxed);
 	ready = clock_now_ns();
 	count_add(x->s.at.log, COUNT_DRIVE_NS, ready - start);
@@ -159,7 +159,7 @@ static void take(struct step *st, uint32_t i)
 	uint32_t id = sc->active[i], at = sc->start[id];
 	struct slot_failure why;
 
-	if (slots_use(&x->slots, sc->slot[i], sc->mlp[i], &why)) {
+	if (slots_use(&x->slots, sc->slot[i], EXPERT_PARTS, sc->mlp[i], &why)) {
 		fail_rows(st, i, &why);
 		sc->state[i] = EXPERT_FAILED;
 		sc->slot[i] = SLOT_NONE;

@@ -2,9 +2,16 @@
 #include "runtime/experts/slots.h"
 
 #include "runtime/clock.h"
+#include "runtime/experts/numbers.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum {
+	DEADLINE_S = 60,          /* of one read (machinery 12) */
+	LOOK_BYTES = STREAM_PIECE /* looked through at a time where nobody waits for them yet */
+};
 
 static uint32_t *map_at(struct slots *t, uint32_t layer, uint32_t expert)
 {
@@ -48,8 +55,14 @@ static void adopt(struct slots *t)
 int slots_open(struct slots *t, const struct server *s, struct err *e)
 {
 	const struct plan *p = s->at.plan;
-	const struct node_uring *u = &s->at.node->uring[s->at.generation % 4];
+	const struct node *node = s->at.node;
+	const struct node_uring *u = &node->uring[s->at.generation % 4];
+	uint32_t drive[sizeof(node->file) / sizeof(node->file[0])], files = node->file_count;
 
+	if (files > sizeof(drive) / sizeof(drive[0]))
+		return err_set(e, -EBADMSG, "the node lists %u files", files);
+	for (uint32_t i = 0; i < files; i++)
+		drive[i] = node->file[i].drive;
 	t->s = s;
 	t->n = p->experts ? p->slots : 0;
 	if (!t->n)
@@ -57,24 +70,14 @@ int slots_open(struct slots *t, const struct server *s, struct err *e)
 	t->word = attach_at(&s->at, OBJ_EXPERTS, s->at.layout.experts_slots);
 	t->slot = calloc(t->n, sizeof(*t->slot));
 	t->map = calloc((size_t)p->layers * p->experts, sizeof(*t->map));
-	if (!t->slot || !t->map)
+	t->arriving = calloc(t->n, sizeof(*t->arriving));
+	if (!t->slot || !t->map || !t->arriving)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the table of %u slots",
 				t->n);
 	policy_open(&t->policy, attach_at(&s->at, OBJ_EXPERTS, s->at.layout.experts_used), t->n);
 	adopt(t);
-	return stream_open(&t->stream, FD_URING, u->params, u->base, p->piece_bytes, t->n, e);
-}
-
-uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert)
-{
-	uint32_t slot = *map_at(t, layer, expert);
-
-	if (!slot)
-		return SLOT_NONE;
-	slot--;
-	t->slot[slot].pins++;
-	policy_touch(&t->policy, slot);
-	return slot;
+	return stream_open(&t->stream, FD_URING, u->params, u->base, p->piece_bytes, drive, files,
+			   e);
 }
 
 /* Whether a slot may be given to another expert. */
@@ -84,7 +87,7 @@ static bool may_take(void *context, uint32_t slot)
 	uint64_t word = atomic_load_explicit(&t->word[slot], memory_order_relaxed);
 
 	if (t->slot[slot].pins || t->slot[slot].reading)
-		return false;
+		return false; /* it may even have failed, with a read that still lands here */
 	if (word >> 60 != SLOT_LOADING)
 		return true;
 	/*
@@ -97,7 +100,7 @@ static bool may_take(void *context, uint32_t slot)
 		0xfffff) < 0x80000;
 }
 
-static void fill_job(struct slots *t, uint32_t slot, uint32_t queue)
+static void fill_job(struct slots *t, uint32_t slot, enum stream_queue queue)
 {
 	const struct index *ix = t->s->model.index;
 	struct slot *sl = &t->slot[slot];
@@ -119,61 +122,79 @@ static void fill_job(struct slots *t, uint32_t slot, uint32_t queue)
 	}
 }
 
-static void release(struct slots *t, uint32_t slot)
-{
-	struct slot *sl = &t->slot[slot];
-
-	if (atomic_load_explicit(&t->word[slot], memory_order_relaxed) >> 60 == SLOT_READY ||
-	    sl->reading)
-		*map_at(t, sl->layer, sl->expert) = 0;
-	sl->reading = 0;
-	sl->checked = 0;
-	atomic_store_explicit(&t->word[slot], 0, memory_order_release);
-}
-
 bool slots_ready(const struct slots *t, uint32_t slot)
 {
 	const struct slot *sl = &t->slot[slot];
 
-	return !sl->reading || atomic_load_explicit(&sl->job.done, memory_order_acquire);
+	return !sl->reading || stream_done(&sl->job);
 }
 
-/* The read of this process is whole: the slot is ready. */
-static void finish_read(struct slots *t, uint32_t slot)
+/* The expert is no longer to be found; the slot is free, once no read can land in it. */
+static void release(struct slots *t, uint32_t slot)
 {
 	struct slot *sl = &t->slot[slot];
 
-	sl->reading = 0;
-	/* release: the bytes are there before the word says so */
-	atomic_store_explicit(&t->word[slot],
-			      slot_word(SLOT_READY, t->s->at.generation, sl->layer, sl->expert),
-			      memory_order_release);
+	if (*map_at(t, sl->layer, sl->expert) == slot + 1)
+		*map_at(t, sl->layer, sl->expert) = 0;
+	memset(sl->checked, 0, sizeof(sl->checked));
+	sl->bad = false;
+	if (sl->reading)
+		return;
+	atomic_store_explicit(&t->word[slot], 0, memory_order_release);
 }
 
-/* Marks what has arrived without anybody waiting for it: such a slot is ready, or free again. */
+/*
+ * Marks what has arrived: such a slot is ready, or has failed and is free as soon as nobody needs
+ * to hear of it and no read can land in it any more.
+ */
 static void settle(struct slots *t)
 {
-	for (uint32_t i = 0; i < t->n; i++) {
-		struct slot *sl = &t->slot[i];
+	uint32_t kept = 0;
 
-		if (!sl->reading || sl->pins || !slots_ready(t, i))
+	for (uint32_t i = 0; i < t->n_arriving; i++) {
+		uint32_t slot = t->arriving[i];
+		struct slot *sl = &t->slot[slot];
+
+		if (!stream_landed(&sl->job) || (sl->job.error && sl->pins)) {
+			t->arriving[kept++] = slot;
 			continue;
-		if (sl->job.error)
-			release(t, i);
+		}
+		sl->reading = false;
+		if (sl->job.error || *map_at(t, sl->layer, sl->expert) != slot + 1)
+			release(t, slot);
 		else
-			finish_read(t, i);
+			/* release: the bytes are there before the word says so */
+			atomic_store_explicit(
+				&t->word[slot],
+				slot_word(SLOT_READY, t->s->at.generation, sl->layer, sl->expert),
+				memory_order_release);
 	}
+	t->n_arriving = kept;
 }
 
-uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, uint32_t queue)
+uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert, enum stream_queue queue)
 {
-	uint32_t slot = policy_victim(&t->policy, may_take, t);
+	uint32_t slot;
+
+	settle(t);
+	slot = *map_at(t, layer, expert);
+	if (!slot)
+		return SLOT_NONE;
+	slot--;
+	t->slot[slot].pins++;
+	if (t->slot[slot].reading)
+		stream_promote(t->stream, &t->slot[slot].job, queue);
+	policy_touch(&t->policy, slot);
+	return slot;
+}
+
+uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stream_queue queue)
+{
+	uint32_t slot;
 	struct slot *sl;
 
-	if (slot == SLOT_NONE) {
-		settle(t);
-		slot = policy_victim(&t->policy, may_take, t);
-	}
+	settle(t);
+	slot = policy_victim(&t->policy, may_take, t);
 	if (slot == SLOT_NONE)
 		return SLOT_NONE;
 	release(t, slot);
@@ -181,8 +202,9 @@ uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, uint32_t 
 	sl->layer = layer;
 	sl->expert = expert;
 	sl->pins = 1;
-	sl->reading = 1;
+	sl->reading = true;
 	*map_at(t, layer, expert) = slot + 1;
+	t->arriving[t->n_arriving++] = slot;
 	policy_touch(&t->policy, slot);
 	fill_job(t, slot, queue);
 	/* release: before the read that it speaks of can begin (machinery 10) */
@@ -193,132 +215,125 @@ uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, uint32_t 
 	return slot;
 }
 
-/*
- * Position of the first E4M3 NaN code, or n. Eight bytes at a time: a byte is 0x7f without its sign
- * exactly if adding one carries into bit 7.
- */
-static size_t find_nan_fp8(const uint8_t *p, size_t n)
-{
-	const uint64_t low = 0x7f7f7f7f7f7f7f7full, one = 0x0101010101010101ull,
-		       high = 0x8080808080808080ull;
-	size_t i = 0;
-
-	for (; i + 64 <= n; i += 64) {
-		uint64_t any = 0;
-
-		for (size_t j = 0; j < 64; j += 8) {
-			uint64_t v;
-
-			__builtin_memcpy(&v, p + i + j, 8);
-			any |= ((v & low) + one) & high;
-		}
-		if (any)
-			break;
-	}
-	for (; i < n; i++) {
-		if ((p[i] & 0x7f) == 0x7f)
-			return i;
-	}
-	return n;
-}
-
-/* Position in bytes of the first BF16 number that is not finite, or n bytes. */
-static size_t find_nan_bf16(const uint8_t *p, size_t n)
-{
-	for (size_t i = 0; i + 2 <= n; i += 2) {
-		uint16_t v;
-
-		__builtin_memcpy(&v, p + i, 2);
-		if ((v & 0x7f80) == 0x7f80)
-			return i;
-	}
-	return n;
-}
-
-struct check {
-	const uint8_t *part[EXPERT_PARTS];
-	size_t bytes;
-	bool fp8;
-	_Atomic uint64_t bad; /* smallest part * bytes + position; UINT64_MAX: none */
-};
-
-static void check_work(void *context, struct worker *w)
-{
-	struct check *c = context;
-
-	for (unsigned p = 0; p < EXPERT_PARTS; p++) {
-		size_t begin, end, at;
-
-		worker_share(w, c->bytes, 4096, &begin, &end);
-		if (begin == end)
-			continue;
-		at = begin + (c->fp8 ? find_nan_fp8(c->part[p] + begin, end - begin)
-				     : find_nan_bf16(c->part[p] + begin, end - begin));
-		if (at < end) {
-			uint64_t bad = p * c->bytes + at, old = atomic_load(&c->bad);
-
-			while (bad < old && !atomic_compare_exchange_weak(&c->bad, &old, bad))
-				;
-		}
-	}
-}
-
-/* Whether every number of the expert is finite; else fills *why. */
-static bool check_numbers(struct slots *t, const struct index_expert *x, const void *const part[3],
-			  struct slot_failure *why)
+static const uint8_t *part_at(const struct slots *t, uint32_t slot, unsigned part)
 {
 	const struct index *ix = t->s->model.index;
-	struct check c = {.part = {part[0], part[1], part[2]},
-			  .bytes = index_part_bytes(ix),
-			  .fp8 = ix->expert_type == INDEX_FP8};
+	const struct slot *sl = &t->slot[slot];
+	const struct index_expert *x = index_expert(ix, sl->layer, sl->expert);
 
-	atomic_init(&c.bad, UINT64_MAX);
-	team_run(t->s->team, check_work, &c);
-	if (atomic_load(&c.bad) == UINT64_MAX)
-		return true;
-	why->error = 0;
-	why->part = (uint32_t)(atomic_load(&c.bad) / c.bytes);
-	why->at = x->part[why->part].off + atomic_load(&c.bad) % c.bytes;
-	return false;
+	return attach_at(&t->s->at, OBJ_SLOTS,
+			 slot_offset(t, slot) + part * index_part_stride(ix) +
+				 x->part[part].off % DRIVE_ALIGN);
 }
 
-int slots_use(struct slots *t, uint32_t slot, struct weight out[3], struct slot_failure *why)
+/* Bytes of a matrix that are in memory, whole numbers only. */
+static uint64_t part_arrived(const struct slots *t, uint32_t slot, unsigned part)
+{
+	const struct index *ix = t->s->model.index;
+	const struct slot *sl = &t->slot[slot];
+	uint64_t bytes = index_part_bytes(ix), skip, there;
+
+	if (!sl->reading)
+		return bytes;
+	skip = index_expert(ix, sl->layer, sl->expert)->part[part].off % DRIVE_ALIGN;
+	/* acquire: pairs with the stream's release; the bytes are there with the count */
+	there = atomic_load_explicit(&sl->job.arrived[part], memory_order_acquire);
+	there = there > skip ? there - skip : 0;
+	return there < bytes ? there & ~1ull : bytes;
+}
+
+/* Looks through at most `most` bytes that have arrived. Whether there were any. */
+static bool look(struct slots *t, uint32_t slot, uint64_t most)
 {
 	const struct index *ix = t->s->model.index;
 	struct slot *sl = &t->slot[slot];
-	const struct index_expert *x = index_expert(ix, sl->layer, sl->expert);
+
+	for (unsigned p = 0; p < EXPERT_PARTS && !sl->bad; p++) {
+		uint64_t from = sl->checked[p], n = part_arrived(t, slot, p) - from, at;
+
+		if (!n)
+			continue;
+		n = n < most ? n : most;
+		at = numbers_find_bad(t->s->team, part_at(t, slot, p) + from, n,
+				      ix->expert_type == INDEX_FP8);
+		sl->checked[p] += at;
+		if (at < n) {
+			sl->bad = true;
+			sl->why = (struct slot_failure){
+				.part = p,
+				.at = index_expert(ix, sl->layer, sl->expert)->part[p].off + from +
+				      at};
+		}
+		return true;
+	}
+	return false;
+}
+
+/* The same for a slot that will be needed next. */
+static bool look_ahead(struct slots *t)
+{
+	for (uint32_t i = 0; i < t->n_arriving; i++) {
+		if (t->slot[t->arriving[i]].pins && look(t, t->arriving[i], LOOK_BYTES))
+			return true;
+	}
+	return false;
+}
+
+static bool known(const struct slots *t, uint32_t slot, unsigned parts)
+{
+	uint64_t bytes = index_part_bytes(t->s->model.index);
+
+	for (unsigned p = 0; p < parts; p++) {
+		if (t->slot[slot].checked[p] != bytes)
+			return false;
+	}
+	return true;
+}
+
+int slots_use(struct slots *t, uint32_t slot, unsigned parts, struct weight out[3],
+	      struct slot_failure *why)
+{
+	struct slot *sl = &t->slot[slot];
 	const void *part[EXPERT_PARTS];
 
-	if (sl->reading) {
-		int rc = stream_wait(t->stream, &sl->job);
+	while (!sl->bad && !known(t, slot, parts)) {
+		uint64_t seen = sl->reading ? stream_arrived(&sl->job) : 0;
+		bool done = slots_ready(t, slot);
 
-		if (rc) {
-			*why = (struct slot_failure){rc, sl->job.failed_extent, sl->job.failed_at};
-			goto fail;
+		if (look(t, slot, UINT64_MAX))
+			continue;
+		if (done) {
+			/* all that came has been looked through, and it is not all */
+			sl->bad = true;
+			sl->why = (struct slot_failure){sl->job.error, sl->job.failed_extent,
+							sl->job.failed_at};
+		} else if (!look_ahead(t)) {
+			stream_wait(t->stream, &sl->job, seen, DEADLINE_S * NS_PER_S);
 		}
-		finish_read(t, slot);
+	}
+	if (sl->bad) {
+		*why = sl->why;
+		slots_unpin(t, slot);
+		return -1;
 	}
 	for (unsigned p = 0; p < EXPERT_PARTS; p++)
-		part[p] = attach_at(&t->s->at, OBJ_SLOTS,
-				    slot_offset(t, slot) + p * index_part_stride(ix) +
-					    x->part[p].off % DRIVE_ALIGN);
-	if (!sl->checked && !check_numbers(t, x, part, why))
-		goto fail;
-	sl->checked = 1;
+		part[p] = part_at(t, slot, p);
 	model_expert(&t->s->model, sl->layer, sl->expert, part, out);
 	return 0;
-fail:
-	sl->pins--;
-	/*
-	 * another step that pinned it meanwhile finds it free and fetches it again: it holds its
-	 * own pin until then
-	 */
-	if (!sl->pins)
-		release(t, slot);
-	return -1;
 }
 
 void slots_unpin(struct slots *t, uint32_t slot)
 {
-	t->slot[slot].pins--;
+	struct slot *sl = &t->slot[slot];
+
+	sl->pins--;
+	/*
+	 * another step that has pinned a bad one meets the same failure; the last one gives it up,
+	 * and what is still being read of it is asked for no longer
+	 */
+	if (!sl->bad || sl->pins)
+		return;
+	if (sl->reading)
+		stream_cancel(t->stream, &sl->job);
+	release(t, slot);
 }

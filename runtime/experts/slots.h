@@ -13,13 +13,22 @@
 
 #define SLOT_NONE UINT32_MAX
 
+/* Why an expert cannot be used. */
+struct slot_failure {
+	int error; /* negative errno; 0: a number that is not finite */
+	uint32_t part;
+	uint64_t at; /* byte in the file */
+};
+
 /* This process's view of a slot. */
 struct slot {
 	struct stream_job job;
-	uint32_t layer, expert; /* valid unless free */
-	uint32_t pins;          /* steps that will use it: never given up while > 0 */
-	uint32_t reading;       /* 1: this process has a read under way */
-	uint32_t checked;       /* 1: every number in it is known to be finite */
+	uint32_t layer, expert;         /* valid unless free */
+	uint32_t pins;                  /* steps that will use it: never given up while > 0 */
+	bool reading;                   /* this process has a read under way */
+	bool bad;                       /* it has failed: `why` */
+	uint64_t checked[EXPERT_PARTS]; /* bytes of each matrix that are known to be finite */
+	struct slot_failure why;
 };
 
 struct slots {
@@ -28,15 +37,11 @@ struct slots {
 	struct slot *slot;      /* [n] */
 	uint32_t *map;          /* [layers][experts]: slot + 1, 0: not in a slot */
 	uint32_t n;
+	uint32_t *
+		arriving; /* [n_arriving]: slots being read, in the order in which they were asked for */
+	uint32_t n_arriving;
 	struct policy policy;
 	struct stream *stream;
-};
-
-/* Why an expert cannot be used. */
-struct slot_failure {
-	int error; /* negative errno; 0: a number that is not finite */
-	uint32_t part;
-	uint64_t at; /* byte in the file */
 };
 
 /*
@@ -44,23 +49,28 @@ struct slot_failure {
  */
 MUST_CHECK int slots_open(struct slots *t, const struct server *s, struct err *e);
 
-/* The slot of an expert, ready or being read, pinned; SLOT_NONE if it is in none. */
-uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert);
+/*
+ * The slot of an expert, ready or being read (as urgently as `queue` from now on), pinned;
+ * SLOT_NONE if it is in none.
+ */
+uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert, enum stream_queue queue);
 
 /*
  * Begins to read an expert that is in no slot. Returns its slot, pinned, or SLOT_NONE while every
  * slot is pinned or still being written.
  */
-uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, uint32_t queue);
+uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stream_queue queue);
 
-/* Whether the expert in a pinned slot can be used without waiting. */
+/* Whether the expert in a pinned slot can be used without waiting for the drive. */
 bool slots_ready(const struct slots *t, uint32_t slot);
 
 /*
- * Waits for a pinned slot and checks, once per read, that its numbers are finite. 0 with the three
- * matrices in out, or -1 with *why: the slot is then free again and no longer pinned.
+ * Waits until the first `parts` matrices of a pinned slot are there and known to be finite, looking
+ * meanwhile through whatever has arrived, once per read. 0 with the matrices in out, those behind
+ * the first `parts` not to be used yet; or -1 with *why: the slot is then free again and no longer
+ * pinned.
  */
-MUST_CHECK int slots_use(struct slots *t, uint32_t slot, struct weight out[3],
+MUST_CHECK int slots_use(struct slots *t, uint32_t slot, unsigned parts, struct weight out[3],
 			 struct slot_failure *why);
 
 void slots_unpin(struct slots *t, uint32_t slot);
