@@ -1,7 +1,8 @@
 /*
  * Counters and log records of a server, in an object that only it writes (machinery 25). A server
  * never formats text: a record holds a kind and five numbers, and scribe prints it by the format of
- * this list. Counters are read by /metrics and the tests.
+ * this list. Counters are read by /metrics, `penstock top` and the tests. Every stretch of time that is
+ * counted is also kept as a span, for the time line of `penstock bench`.
  */
 #ifndef IPC_LOG_H
 #define IPC_LOG_H
@@ -10,6 +11,7 @@
 
 #include <stdalign.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -94,7 +96,19 @@ struct log_record {
 };
 _Static_assert(sizeof(struct log_record) == 64, "a log record is one cache line");
 
+/* A stretch of counted time: one stage of one step. */
+struct span {
+	_Atomic uint64_t
+		number; /* 1 + its position in the endless list, stored last with release; 0: being written */
+	uint64_t begin_ns, end_ns; /* CLOCK_MONOTONIC */
+	uint16_t counter;          /* enum counter: the stage */
+	uint16_t batch;
+	uint32_t layer; /* UINT32_MAX: behind the last */
+};
+_Static_assert(sizeof(struct span) == 32, "two spans to a cache line");
+
 enum {
+	LOG_SPANS = 4096, /* some tokens of a model of 61 layers: its reader comes every few ms */
 	LOG_RECORDS = 1024,
 	LOG_WORKERS = 256
 };
@@ -115,11 +129,25 @@ struct log_object {
 	struct progress progress[LOG_WORKERS];
 	struct log_record record
 		[LOG_RECORDS]; /* number n lies at n % LOG_RECORDS; scribe skips what was overwritten */
+	_Atomic uint64_t spans;      /* ever written */
+	struct span span[LOG_SPANS]; /* the same, number n at n % LOG_SPANS */
 };
 _Static_assert(COUNTERS <= 64, "the counters fit");
 
 void log_write(struct log_object *log, uint32_t generation, enum log_kind kind,
 	       const uint64_t arg[5]);
+
+/*
+ * Adds end - begin to the counter of a stage and keeps it as a span; the leader's, as all counting.
+ */
+void count_time(struct log_object *log, enum counter c, uint64_t begin_ns, uint64_t end_ns,
+		uint32_t batch, uint32_t layer);
+
+/*
+ * Copies span number n (from 0) of another process's log. False if it is not there (any more), or
+ * torn.
+ */
+bool span_read(const struct log_object *log, uint64_t n, struct span *out);
 
 static inline void count_add(struct log_object *log, enum counter c, uint64_t n)
 {

@@ -17,7 +17,7 @@
 
 struct bench_request {
 	bool json, help;
-	const char *socket;
+	const char *socket, *timeline;
 	uint64_t budget;
 	int argc; /* of the node: argv[0], the model, its options */
 	char *argv[BENCH_ARGS + 4];
@@ -25,7 +25,7 @@ struct bench_request {
 };
 
 enum {
-	OWN_OPTIONS = 6
+	OWN_OPTIONS = 7
 };
 
 static void own_table(struct bench_request *q, struct bench *b, struct opt table[OWN_OPTIONS])
@@ -41,6 +41,8 @@ static void own_table(struct bench_request *q, struct bench *b, struct opt table
 		 .min = 1, .max = 1 << 20},
 		{"repeat", OPT_U64, &b->repeat, .value = "N", .help = "repetitions of each (3)",
 		 .min = 1, .max = BENCH_REPEATS},
+		{"timeline", OPT_STRING, &q->timeline, .value = "FILE",
+		 .help = "also a trace of a prompt and a reply at once, for ui.perfetto.dev"},
 		{"socket", OPT_STRING, &q->socket, .value = "PATH",
 		 .help = "a node that runs MODEL already, instead of one of its own"},
 	};
@@ -107,9 +109,10 @@ static int parse(struct bench_request *q, struct bench *b, int argc, char **argv
 		return help(&o);
 	}
 	if (q->argc == 1)
-		return q->socket || q->budget
+		return q->socket || q->budget || q->timeline
 			       ? err_exit(e, STATUS_USAGE, -EINVAL,
-					  "bench needs the MODEL for --socket and --budget")
+					  "bench needs the MODEL for --socket, --budget and "
+					  "--timeline")
 			       : 0;
 	if (q->socket && (q->budget || q->argc > 2))
 		return err_exit(e, STATUS_USAGE, -EINVAL,
@@ -155,7 +158,12 @@ static int open_model(struct bench_model *m, struct err *e)
 /* What one node can do. A repetition of prefill and one of decoding take turns. */
 static int measure(struct bench *b, struct bench_run *run, struct err *e)
 {
+	double after = 0;
 	int rc = b->node.pid ? bench_first_token(b, &run->start, e) : 0;
+
+	if (!rc && b->node.pid)
+		rc = bench_probe_drive(&b->limits, b->model.m.files, &after, e);
+	run->start.drive_gbs = (run->start.drive_gbs + after) / 2;
 
 	if (!rc) /* caches fill, pages are touched */
 		rc = bench_prefill(b, NULL, e);
@@ -182,9 +190,13 @@ static int run_node(struct bench *b, const struct bench_request *q, struct bench
 		argv[argc++] = memory;
 	}
 	b->probe_drive = run->budget > 0;
-	rc = bench_node_open(&b->node, q->socket, argc, argv, &b->limits.cpus, e);
+	rc = bench_probe_drive(&b->limits, b->model.m.files, &run->start.drive_gbs, e);
+	if (!rc)
+		rc = bench_node_open(&b->node, q->socket, argc, argv, &b->limits.cpus, e);
 	if (!rc)
 		rc = measure(b, run, e);
+	if (!rc && q->timeline && run->budget == (q->budget ? q->budget : q->node.memory))
+		rc = bench_timeline(b, q->timeline, e); /* of the last node */
 	if (rc < 0 && !b->node.pid)
 		; /* it has said why */
 	else if (rc < 0 && !q->socket) {
@@ -202,15 +214,12 @@ static int run_node(struct bench *b, const struct bench_request *q, struct bench
 static int run_all(struct bench *b, const struct bench_request *q, struct bench_run run[BENCH_RUNS],
 		   unsigned *runs, struct err *e)
 {
-	double gbs;
 	int rc;
 
 	*runs = 0;
 	if (!b->model.path)
 		return 0;
 	rc = open_model(&b->model, e);
-	for (unsigned i = 0; !rc && i < 3 && !bench_interrupted; i++)
-		rc = bench_probe_drive(&b->limits, b->model.m.files, &gbs, e);
 	run[0].name = q->socket ? "the running node" : "default memory";
 	run[0].budget = q->node.memory;
 	run[1].name = "at the budget";
@@ -232,7 +241,9 @@ int cmd_bench(int argc, char **argv, struct err *e)
 	unsigned runs = 0;
 	int rc;
 
-	b = (struct bench){.prompt = 512, .tokens = 128, .repeat = 3};
+	b.prompt = 512;
+	b.tokens = 128;
+	b.repeat = 3;
 	rc = parse(&q, &b, argc, argv, e);
 	if (rc || q.help)
 		return rc > 0 ? STATUS_OK : rc;

@@ -1,7 +1,7 @@
 /*
  * `penstock bench`: the machine's limits and a node beside them, in one run. bench.c has the
  * command line and the order, bench_limits.c what the machine can do, bench_node.c a node of its
- * own, bench_case.c one measured piece of work, bench_report.c text and JSON. Used by these only.
+ * own,  bench_case.c one measured piece of work, bench_timeline.c a trace of one, bench_report.c text and JSON. Used by these only.
  */
 #ifndef RUNTIME_CLI_BENCH_H
 #define RUNTIME_CLI_BENCH_H
@@ -112,14 +112,15 @@ struct bench {
 	struct bench_model model;
 	struct bench_node node;
 	uint64_t prompt, tokens, repeat;
-	bool probe_drive; /* around every repetition: where misses decide */
-	uint64_t seed;    /* raised with every request, so that no two are alike */
+	bool probe_drive;      /* around every repetition: where misses decide */
+	_Atomic uint64_t seed; /* raised with every request, so that no two are alike */
 };
 
 struct bench_start {
 	bool measured;
 	double ready_s, first_token_s;
-	uint64_t bytes; /* that had to be read: resident weights and the token's experts */
+	double drive_gbs; /* before and after, the mean; 0: not measured */
+	uint64_t bytes;   /* that had to be read: resident weights and the token's experts */
 };
 
 /* One node's figures. */
@@ -142,6 +143,12 @@ MUST_CHECK int bench_first_token(struct bench *b, struct bench_start *start, str
 /* One repetition each, added to the case (NULL: only to warm up). 0, 1 or -errno. */
 MUST_CHECK int bench_prefill(struct bench *b, struct bench_case *c, struct err *e);
 MUST_CHECK int bench_decode(struct bench *b, struct bench_case *c, struct err *e);
+
+/*
+ * Lets a reply and a prompt run at the same time and writes what the servers did meanwhile to
+ * `path`. 0, 1 or -errno.
+ */
+MUST_CHECK int bench_timeline(struct bench *b, const char *path, struct err *e);
 
 /* ---- The report ---- */
 

@@ -70,7 +70,7 @@ static uint32_t draw_id(const struct index *ix, uint64_t *seed)
 
 static char *make_body(struct bench *b, uint64_t prompt, uint64_t tokens)
 {
-	uint64_t seed = ++b->seed * 0x9e3779b97f4a7c15u;
+	uint64_t number = atomic_fetch_add(&b->seed, 1), seed = number * 0x9e3779b97f4a7c15u;
 	char *body = NULL;
 	size_t len;
 	FILE *f = open_memstream(&body, &len);
@@ -83,7 +83,7 @@ static char *make_body(struct bench *b, uint64_t prompt, uint64_t tokens)
 	fprintf(f,
 		"],\"max_tokens\":%llu,\"temperature\":1,\"top_p\":1,\"seed\":%llu,\"stream\":true,"
 		"\"stream_options\":{\"include_usage\":true}}",
-		(unsigned long long)tokens, (unsigned long long)b->seed);
+		(unsigned long long)tokens, (unsigned long long)number);
 	if (fclose(f)) {
 		free(body);
 		return NULL;

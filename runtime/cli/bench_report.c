@@ -158,7 +158,11 @@ static struct summary sum_up(const struct bench *b, const struct bench_case *c)
 	return s;
 }
 
-/* Bytes of weights that a stage of decoding reads. */
+/*
+ * Bytes of weights that a stage of decoding reads. Shared experts may be computed together with
+ * routed ones, in their time: bytes are given for both (`stage` COUNT_EXPERT_NS), see
+ * print_stages.
+ */
 static uint64_t stage_bytes(const struct bench *b, const struct bench_rep *r, enum counter stage)
 {
 	const struct weights *w = &b->model.weights;
@@ -171,9 +175,8 @@ static uint64_t stage_bytes(const struct bench *b, const struct bench_rep *r, en
 	case COUNT_GATE_NS:
 		return passes * w->part[WEIGHTS_GATES].bytes;
 	case COUNT_EXPERT_NS:
-		return (r->did.count[COUNT_HITS] + r->did.count[COUNT_MISSES]) * w->expert.bytes;
-	case COUNT_SHARED_NS:
-		return passes * (w->part[WEIGHTS_DENSE].bytes + w->part[WEIGHTS_SHARED].bytes);
+		return (r->did.count[COUNT_HITS] + r->did.count[COUNT_MISSES]) * w->expert.bytes +
+		       passes * (w->part[WEIGHTS_DENSE].bytes + w->part[WEIGHTS_SHARED].bytes);
 	case COUNT_HEAD_NS:
 		return passes * w->part[tied ? WEIGHTS_EMBEDDING : WEIGHTS_HEAD].bytes;
 	default:
@@ -199,25 +202,37 @@ static double hit_rate(const struct bench_rep *r)
 
 /* ---- Text ---- */
 
+static void print_stage(const struct bench_rep *r, const char *label, double ns, double bytes)
+{
+	const double tokens = (double)r->tokens;
+
+	printf("             %-20s %9.3f %5.1f %%", label, ns * 1e-6 / tokens,
+	       100 * ns / (double)r->wall_ns);
+	if (bytes > 0 && ns > 0)
+		printf(" %8.1f %7.1f %10.2f", bytes * 1e-6 / tokens, bytes / ns,
+		       bytes / ns / mean(r->memory));
+	printf("\n");
+}
+
 static void print_stages(const struct bench *b, const struct bench_rep *r, bool bytes)
 {
-	const double tokens = (double)r->tokens, wall = (double)r->wall_ns;
+	double blocks = 0;
 
 	printf("             %-20s %9s %7s%s\n", "stage", "ms/token", "share",
 	       bytes ? "      MB    GB/s  of memory" : "");
 	for (unsigned i = 0; i < STAGES; i++) {
-		double ns = (double)r->did.count[stages[i].counter];
-		double of = (double)stage_bytes(b, r, stages[i].counter);
+		enum counter c = stages[i].counter;
+		double ns = (double)r->did.count[c];
+		bool feed_forward = c == COUNT_EXPERT_NS || c == COUNT_SHARED_NS;
 
-		printf("             %-20s %9.3f %5.1f %%", stages[i].label, ns * 1e-6 / tokens,
-		       100 * ns / wall);
-		if (bytes && of > 0 && ns > 0)
-			printf(" %8.1f %7.1f %10.2f", of * 1e-6 / tokens, of / ns,
-			       of / ns / mean(r->memory));
-		printf("\n");
+		blocks += feed_forward ? ns : 0;
+		print_stage(r, stages[i].label, ns,
+			    bytes && !feed_forward ? (double)stage_bytes(b, r, c) : 0);
 	}
-	printf("             %-20s %9.3f %5.1f %%\n", "hand-over", hand_over_ns(r) * 1e-6 / tokens,
-	       100 * hand_over_ns(r) / wall);
+	print_stage(r, "hand-over", hand_over_ns(r), 0);
+	if (bytes)
+		print_stage(r, "(both feed-forward)", blocks,
+			    (double)stage_bytes(b, r, COUNT_EXPERT_NS));
 }
 
 static void print_rate(const char *name, uint64_t n, const struct summary *s)
@@ -259,16 +274,18 @@ static void print_run(const struct bench *b, const struct bench_run *run)
 	printf("%s%s%s\n", run->name, run->budget ? ", --memory " : "",
 	       run->budget ? cli_bytes(size, run->budget) : "");
 	if (run->start.measured) {
-		double must = b->limits.drive_gbs > 0
-				      ? (double)run->start.bytes * 1e-9 / b->limits.drive_gbs
+		double must = run->start.drive_gbs > 0
+				      ? (double)run->start.bytes * 1e-9 / run->start.drive_gbs
 				      : 0;
 
 		printf("  start      ready after %.3f s, first token after %.3f s; %s to read",
 		       run->start.ready_s, run->start.first_token_s,
 		       cli_bytes(size, run->start.bytes));
 		if (must > 0)
-			printf(": %.3f s at the drive's rate, (first token - 0.25 s) / that = %.2f",
-			       must, (run->start.first_token_s - 0.25) / must);
+			printf(": %.3f s at the drive's %.2f GB/s; first token / (1.15 of that + "
+			       "0.25 s) = %.2f",
+			       must, run->start.drive_gbs,
+			       run->start.first_token_s / (1.15 * must + 0.25));
 		printf("\n");
 	}
 	if (p.typical) {
@@ -380,6 +397,7 @@ static yyjson_mut_val *json_run(yyjson_mut_doc *doc, const struct bench *b,
 		start = yyjson_mut_obj(doc);
 		put(doc, start, "ready_s", run->start.ready_s);
 		put(doc, start, "first_token_s", run->start.first_token_s);
+		put(doc, start, "drive_gbs", run->start.drive_gbs);
 		yyjson_mut_obj_add_uint(doc, start, "bytes", run->start.bytes);
 		yyjson_mut_obj_add_val(doc, o, "start", start);
 	}

@@ -115,7 +115,7 @@ static void compute(struct step *st, uint32_t i)
 	rc = slots_use(&x->slots, st->sc->slot[i], EXPERT_PARTS, mlp, &why);
 	atomic_store_explicit(&x->s.at.log->progress[0].drive, 0, memory_order_relaxed);
 	ready = clock_now_ns();
-	count_add(x->s.at.log, COUNT_DRIVE_NS, ready - start);
+	count_time(x->s.at.log, COUNT_DRIVE_NS, start, ready, st->msg.batch, st->msg.layer);
 	if (rc) {
 		fail_rows(st, i, &why);
 		return;
@@ -124,7 +124,8 @@ static void compute(struct step *st, uint32_t i)
 	if (k.n)
 		team_run(x->s.team, expert_run, &k);
 	slots_unpin(&x->slots, st->sc->slot[i]);
-	count_add(x->s.at.log, COUNT_EXPERT_NS, clock_now_ns() - ready);
+	count_time(x->s.at.log, COUNT_EXPERT_NS, ready, clock_now_ns(), st->msg.batch,
+		   st->msg.layer);
 }
 
 void routed_add_up(const struct step *st, struct worker *w)
@@ -212,7 +213,8 @@ static void compute_set(struct step *st)
 		slots_unpin(&x->slots, st->sc->slot[i]);
 		st->sc->slot[i] = SLOT_NONE;
 	}
-	count_add(x->s.at.log, COUNT_EXPERT_NS, clock_now_ns() - start);
+	count_time(x->s.at.log, COUNT_EXPERT_NS, start, clock_now_ns(), st->msg.batch,
+		   st->msg.layer);
 }
 
 /* Waits for the first expert that is asked for and not there. */
@@ -229,7 +231,8 @@ static void wait_first(struct step *st, uint32_t asked)
 	atomic_store_explicit(&x->s.at.log->progress[0].drive, 1, memory_order_relaxed);
 	take(st, i);
 	atomic_store_explicit(&x->s.at.log->progress[0].drive, 0, memory_order_relaxed);
-	count_add(x->s.at.log, COUNT_DRIVE_NS, clock_now_ns() - start);
+	count_time(x->s.at.log, COUNT_DRIVE_NS, start, clock_now_ns(), st->msg.batch,
+		   st->msg.layer);
 }
 
 /*

@@ -131,7 +131,8 @@ void step_shared(struct step *st)
 
 	if (st->layer->mlp[0].data)
 		team_run(st->x->s.team, shared_work, st);
-	count_add(st->x->s.at.log, COUNT_SHARED_NS, clock_now_ns() - start);
+	count_time(st->x->s.at.log, COUNT_SHARED_NS, start, clock_now_ns(), st->msg.batch,
+		   st->msg.layer);
 }
 
 void step_compute(struct step *st)
@@ -157,7 +158,8 @@ void step_compute(struct step *st)
 	team_run_last(st->x->s.team, finish_work, st, twins);
 	if (st->layer->is_moe && st->buffered) {
 		routed_release(st);
-		count_add(st->x->s.at.log, COUNT_EXPERT_NS, clock_now_ns() - start);
+		count_time(st->x->s.at.log, COUNT_EXPERT_NS, start, clock_now_ns(), st->msg.batch,
+			   st->msg.layer);
 	}
 	find_not_finite(st);
 }

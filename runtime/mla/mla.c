@@ -211,7 +211,8 @@ static void run_step(struct mla_step *st, bool from_router)
 	server_progress(&m->s, UINT64_MAX, 0);
 	count_add(m->s.at.log, COUNT_STEPS, 1);
 	count_add(m->s.at.log, COUNT_ROWS, st->msg.rows);
-	count_add(m->s.at.log, COUNT_ATTENTION_NS, clock_now_ns() - start);
+	count_time(m->s.at.log, COUNT_ATTENTION_NS, start, clock_now_ns(), st->msg.batch,
+		   st->msg.layer);
 }
 
 /* Takes one message, decode first. Whether there was one. */

@@ -343,7 +343,7 @@ static void finish_step(const struct step *st)
 	if (k.n)
 		team_run(r->s.team, head_work, &k);
 	now = clock_now_ns();
-	count_add(a->log, COUNT_HEAD_NS, now - st->start_ns);
+	count_time(a->log, COUNT_HEAD_NS, st->start_ns, now, st->msg.batch, UINT32_MAX);
 	for (uint32_t i = 0, n; i < st->msg.rows; i += n) {
 		const float *logits = NULL;
 		uint64_t error = 0;
@@ -358,7 +358,7 @@ static void finish_step(const struct step *st)
 		}
 		finish_rows(st, i, n, error, logits);
 	}
-	count_add(a->log, COUNT_SAMPLE_NS, clock_now_ns() - now);
+	count_time(a->log, COUNT_SAMPLE_NS, now, clock_now_ns(), st->msg.batch, UINT32_MAX);
 	count_add(a->log, COUNT_ROWS, st->msg.rows);
 }
 
@@ -465,7 +465,8 @@ static void serve_route(struct step *st)
 	server_wait_layer(&st->r->s, st->msg.layer);
 	gate_step(st);
 	gate_commit(st, true);
-	count_add(st->r->s.at.log, COUNT_GATE_NS, clock_now_ns() - st->start_ns);
+	count_time(st->r->s.at.log, COUNT_GATE_NS, st->start_ns, clock_now_ns(), st->msg.batch,
+		   st->msg.layer);
 }
 
 static void serve_finish(struct step *st)

@@ -53,7 +53,7 @@ with Folder() as f:
     # ---- bench
     least = least_memory(f.model, "--context", "256", "--parallel", "1", "--slots", "4")
     r = penstock("bench", f.model, "--json", "--prompt", "32", "--tokens", "16", "--repeat", "2", "--memory", "400M", "--context", "256",
-                 "--parallel", "1", "--budget", f"{least}M", env=env)
+                 "--parallel", "1", "--budget", f"{least}M", "--timeline", os.path.join(f.path, "line"), env=env)
     report = json.loads(r.stdout) if r.returncode == 0 else {"runs": [], "limits": {}}
     ok(r.returncode == 0 and len(report["runs"]) == 2, "bench measures a node in memory and one at the budget", r.stderr + r.stdout[:300])
     limits = report["limits"]
@@ -75,6 +75,16 @@ with Folder() as f:
     ok(all(x["misses"] == 0 for x in memory["decode"]["repetitions"]), "in memory nothing is read")
     ok(all(x["misses"] > 0 and x["read_bytes"] > 0 for x in budget["decode"]["repetitions"]), "at the budget experts are", budget["decode"])
     ok(os.listdir(scratch) == [], "nothing is left in the temporary folder", os.listdir(scratch))
+
+    with open(os.path.join(f.path, "line")) as file:
+        line = [x for x in json.load(file)["traceEvents"] if x["ph"] == "X"]
+    lanes = {}
+    for x in line:
+        lanes.setdefault((x["pid"], x["tid"]), []).append((x["ts"], x["ts"] + x["dur"]))
+    ok(set(lanes) == {(pid, tid) for pid in (1, 2, 3) for tid in (1, 2)}, "the time line has both batches of every computing server", lanes.keys())
+    crossing = [(key, a, b) for key, spans in lanes.items() for a, b in zip(sorted(spans), sorted(spans)[1:]) if a[1] > b[0] + 0.002]
+    ok(not crossing, "no two stages of a server's batch overlap", crossing[:3])
+    ok({"attention", "gate", "routed experts", "wait for the drive", "head"} <= {x["name"] for x in line}, "every stage is there")
 
     r = penstock("bench", f.model, "--prompt", "16", "--tokens", "8", "--repeat", "1", "--memory", "400M", "--context", "256", env=env)
     ok(r.returncode == 0 and "hand-over" in r.stdout and "tg8" in r.stdout and "pp16" in r.stdout, "without --json it is a table", r.stdout + r.stderr)
