@@ -155,6 +155,7 @@ struct router_seq {
 	uint32_t
 		copy_from; /* page whose first copy_rows positions its last page begins with; copied in its first pass */
 	uint32_t copy_rows; /* 0: nothing to copy */
+	uint32_t copy_to;   /* the page they are copied into */
 	uint32_t mtp_done;  /* score: MTP positions computed */
 	uint64_t passes; /* score: passes whose rows lie in the logits object or have been taken */
 	uint32_t out_row0, out_rows, out_position,

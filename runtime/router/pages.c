@@ -162,6 +162,7 @@ static bool take_part(struct router *r, uint32_t conn, uint32_t page, uint32_t s
 	}
 	append(r, conn, mine);
 	q->copy_from = page;
+	q->copy_to = mine;
 	q->copy_rows = shared;
 	return true;
 }
@@ -203,6 +204,19 @@ void pages_reuse(struct router *r, uint32_t conn)
 		pages_drop(r, q->copy_from);
 		q->copy_from = NO_PAGE;
 	}
+}
+
+void pages_copied(struct router *r, uint32_t conn)
+{
+	struct router_seq *q = router_seq_edit(r, conn);
+
+	if (!q->copy_rows)
+		return;
+	memcpy(router_page_ids(r, q->copy_to), router_page_ids(r, q->copy_from),
+	       q->copy_rows * sizeof(uint32_t));
+	pages_drop(r, q->copy_from);
+	q->copy_rows = 0;
+	q->copy_from = NO_PAGE;
 }
 
 void pages_release(struct router *r, uint32_t conn)

@@ -99,6 +99,12 @@ uint32_t pages_reserved(const struct router *r);
  * known tokens: the last is always computed.
  */
 void pages_reuse(struct router *r, uint32_t conn);
+/*
+ * The pass in which mla made the sequence's copy has ended: the copy has the ids of its original,
+ * too. Not before, since until the pass's first commit the committed record may know the page by
+ * what it held before.
+ */
+void pages_copied(struct router *r, uint32_t conn);
 /* Gives back all pages of a sequence. */
 void pages_release(struct router *r, uint32_t conn);
 /*

@@ -150,8 +150,7 @@ static void build_rows(struct build *b, uint32_t conn, uint32_t from, uint32_t t
 	if (q->copy_rows)
 		b->copy[b->area->n_copies++] = (struct pass_copy){
 			.from = q->copy_from,
-			/* the page cut short by the shared part; have_page may have added more */
-			.to = router_table(r, q->place)[q->computed / KV_PAGE_ROWS],
+			.to = q->copy_to,
 			.rows = q->copy_rows};
 	q->in_pass = 1;
 }

@@ -252,11 +252,7 @@ static void finish_rows(const struct step *st, uint32_t row0, uint32_t n, uint64
 		requests_end(r, conn, SEQ_FAILED, error);
 		return;
 	}
-	if (q->copy_rows) {
-		pages_drop(r, q->copy_from);
-		q->copy_rows = 0;
-		q->copy_from = NO_PAGE;
-	}
+	pages_copied(r, conn);
 	if (conn == CONN_HEALTH) {
 		assert(logits); /* of its one row */
 		finish_health(r, logits);
