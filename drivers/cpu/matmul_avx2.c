@@ -82,6 +82,12 @@ static inline vw weights(vbytes v)
 		    _mm256_castsi256_ps(_mm256_and_si256(v, high))};
 }
 
+/* Sixteen registers do not hold them: FMA takes them from memory. */
+static inline void keep(vw *w)
+{
+	(void)w;
+}
+
 static inline vx block_x(const uint16_t *x)
 {
 	return weights(
@@ -118,13 +124,16 @@ static inline void sum_store(float *y, vsum t)
 	_mm256_storeu_ps(y, t);
 }
 
-/* (t0 + t2) + (t1 + t3) of each row */
-static inline void sum_rows(float y[2], vsum t)
+/* (t0 + t2) + (t1 + t3) of each row of n registers */
+static inline void sum_rows(float *y, const vsum *t, int n)
 {
-	t = _mm256_add_ps(t, _mm256_permute_ps(t, 0x4e));
-	t = _mm256_add_ps(t, _mm256_permute_ps(t, 0xb1));
-	y[0] = _mm256_cvtss_f32(t);
-	y[1] = _mm_cvtss_f32(_mm256_extractf128_ps(t, 1));
+	for (int i = 0; i < n; i++) {
+		__m256 v = _mm256_add_ps(t[i], _mm256_permute_ps(t[i], 0x4e));
+
+		v = _mm256_add_ps(v, _mm256_permute_ps(v, 0xb1));
+		y[2 * i] = _mm256_cvtss_f32(v);
+		y[2 * i + 1] = _mm_cvtss_f32(_mm256_extractf128_ps(v, 1));
+	}
 }
 
 #include "drivers/cpu/matmul_simd.h"

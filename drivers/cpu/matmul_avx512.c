@@ -59,6 +59,11 @@ static inline vw weights(vbytes v)
 	return (vw){even_of(v), odd_of(v)};
 }
 
+static inline void keep(vw *w)
+{
+	__asm__("" : "+v"(w->even), "+v"(w->odd));
+}
+
 static inline vx block_x(const uint16_t *x)
 {
 	return weights(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)x)));

@@ -48,6 +48,11 @@ static inline vw weights(vbytes v)
 	return v;
 }
 
+static inline void keep(vw *w)
+{
+	__asm__("" : "+v"(*w));
+}
+
 static inline vx block_x(const uint16_t *x)
 {
 	return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)x));

@@ -14,9 +14,11 @@
  * 	decode(v, &a, &b)   E4M3 to BF16: the low and the high 8 bytes of each 16-byte block
  * 	pair_low(a, b), pair_high(a, b)                  16-bit interleave of the low, the high half of each 16-byte block
  * 	weights(v)          BF16 pairs, made ready
+ * 	keep(&w)            holds weights in registers: a compiler would load them for every activation row
  * 	block_x(p), pair_x(u)                            8 activations for every row; one pair for every lane
  * 	dot(a, w, x)        two fma per lane, the odd element first
- * 	sum_zero, sum_add, sum_fold(a, s, t) = fma(a, s, t), sum_rows(y, t), sum_store(y, t)
+ * 	sum_zero, sum_add, sum_fold(a, s, t) = fma(a, s, t), sum_store(y, t)
+ * 	sum_rows(y, t, n)   each row of n registers to one sum, in the order of rows
  *
  * Nothing here decides an order of additions that matmul.c does not have; what is chosen here is
  * how many independent sums are in flight, so that latency is hidden and a weight is decoded once
@@ -172,14 +174,15 @@ INLINE void row_pointers(const uint8_t **row, size_t count, const struct span *s
 
 INLINE void put_rows(const struct span *s, size_t r, size_t o, const vsum *t, int registers)
 {
-	float y[PANEL * VR] = {0};
+	float *to = s->y + r * s->ldy + o, y[PANEL * VR];
 	size_t count = (size_t)registers * VR;
 
-	for (int v = 0; v < registers; v++)
-		sum_rows(y + v * VR, t[v]);
-	if (count > s->count - o)
-		count = s->count - o;
-	memcpy(s->y + r * s->ldy + o, y, count * sizeof(float));
+	if (count <= s->count - o) {
+		sum_rows(to, t, registers);
+		return;
+	}
+	sum_rows(y, t, registers);
+	memcpy(to, y, (s->count - o) * sizeof(float));
 }
 
 INLINE void few_tokens(const struct span *s, size_t r0, int nt, int fp8)
@@ -202,41 +205,71 @@ INLINE void few_tokens(const struct span *s, size_t r0, int nt, int fp8)
 }
 
 /*
- * Blocks [k, k + 128 * blocks) of PANEL * VR rows, decoded; what lies beyond the columns becomes
- * +0.
+ * A chunk of weights: columns [k, k + 128 * blocks) of PANEL * VR rows, the first of which is row
+ * o of the span.
  */
-INLINE void decode_panel(vw panel[CHUNK][16][PANEL], const struct span *s,
-			 const uint8_t *const row[PANEL * VR], size_t k, size_t blocks, int fp8)
+struct chunk {
+	const uint8_t *row[PANEL * VR];
+	size_t o, k, blocks;
+};
+
+/* Which chunk comes after this one; o is the span's count after the last. */
+INLINE void chunk_next(struct chunk *c, const struct span *s)
+{
+	size_t left;
+
+	c->k += 128 * CHUNK;
+	if (c->k >= s->n) {
+		c->k = 0;
+		c->o += PANEL * VR;
+		if (c->o < s->count)
+			row_pointers(c->row, PANEL * VR, s, c->o);
+	}
+	left = (s->n - c->k + 127) / 128;
+	c->blocks = left < CHUNK ? left : CHUNK;
+}
+
+/*
+ * Decoding goes by units: one register's width of VR rows. A chunk is decoded when the one before
+ * has met all activation rows; its bytes are fetched during that time, a few units before each part
+ * of the rows, for what is read once does not lie in a cache. Decoding in between, too, is slower:
+ * both need the processor's second and third port.
+ */
+INLINE size_t chunk_units(const struct chunk *c, int fp8)
+{
+	return c->blocks * (size_t)(128 * (fp8 ? 1 : 2) / RAW) * PANEL;
+}
+
+/* Unit u of a chunk; what lies beyond the columns becomes +0. */
+INLINE void decode_unit(vw panel[CHUNK][16][PANEL], const struct span *s, const struct chunk *c,
+			size_t u, int fp8)
 {
 	const size_t bytes = fp8 ? 1 : 2, group = RAW / bytes;
+	size_t v = u % PANEL, at = u / PANEL * group, k = c->k + at;
+	vw(*to)[PANEL] = &panel[at / 128][at % 128 / 8];
+	vbytes raw[VR], low, high;
 
-	for (size_t c = k; c < k + 128 * blocks; c += group)
-		for (int v = 0; v < PANEL; v++) {
-			vw(*at)[PANEL] = &panel[(c - k) / 128][(c - k) % 128 / 8];
-			vbytes raw[VR], low, high;
+	UNROLL
+	for (size_t i = 0; i < VR; i++) {
+		const uint8_t *p = c->row[v * VR + i];
 
-			UNROLL
-			for (int i = 0; i < VR; i++) {
-				const uint8_t *p = row[v * VR + i];
-
-				if (c + group <= s->n)
-					raw[i] = load_bytes(p + c * bytes);
-				else
-					raw[i] = load_part(p + (c < s->n ? c * bytes : 0),
-							   c < s->n ? (s->n - c) * bytes : 0);
-			}
-			transpose(raw);
-			UNROLL
-			for (int i = 0; i < VR; i++) {
-				if (fp8) {
-					decode(raw[i], &low, &high);
-					at[2 * i][v] = weights(low);
-					at[2 * i + 1][v] = weights(high);
-				} else {
-					at[i][v] = weights(raw[i]);
-				}
-			}
+		if (k + group <= s->n)
+			raw[i] = load_bytes(p + k * bytes);
+		else
+			raw[i] = load_part(p + (k < s->n ? k * bytes : 0),
+					   k < s->n ? (s->n - k) * bytes : 0);
+	}
+	transpose(raw);
+	UNROLL
+	for (int i = 0; i < VR; i++) {
+		if (fp8) {
+			decode(raw[i], &low, &high);
+			to[2 * i][v] = weights(low);
+			to[2 * i + 1][v] = weights(high);
+		} else {
+			to[i][v] = weights(raw[i]);
 		}
+	}
 }
 
 /* One decoded block of PANEL * VR rows by nt activation rows. */
@@ -252,15 +285,24 @@ INLINE void panel_block(vsum (*t)[PANEL], vw w[16][PANEL], const uint16_t *x, si
 		a[i][v] = sum_zero();
 	UNROLL
 	for (int p = 0; p < 16; p++) {
+		vw own[PANEL];
+
+		UNROLL
+		for (int v = 0; v < PANEL; v++) {
+			own[v] = w[p][v];
+			keep(&own[v]);
+		}
 		UNROLL
 		for (int i = 0; i < nt; i++) {
 			vx b = block_x(x + (size_t)i * ldx + 8 * p);
 
 			UNROLL
 			for (int v = 0; v < PANEL; v++)
-				a[i][v] = dot(a[i][v], w[p][v], b);
+				a[i][v] = dot(a[i][v], own[v], b);
 		}
 	}
+	/* t stays where it is: a compiler would hold it on the stack too, and store it twice */
+	__asm__ volatile("" : : : "memory");
 	UNROLL
 	for (int i = 0; i < nt; i++)
 		UNROLL
@@ -276,64 +318,91 @@ INLINE void panel_tokens(vsum (*t)[PANEL], const struct span *s, vw panel[CHUNK]
 			    fp8 ? s->scale[k / 128 + b] : 1.0f, nt, fp8);
 }
 
+INLINE void fetch_unit(const struct chunk *c, size_t u, int fp8)
+{
+	size_t at = c->k * (fp8 ? 1 : 2) + u / PANEL * RAW;
+
+	UNROLL
+	for (size_t i = 0; i < VR; i++)
+		_mm_prefetch((const char *)((uintptr_t)c->row[u % PANEL * VR + i] + at),
+			     _MM_HINT_T0);
+}
+
 /*
  * Activation rows [r0, r1) by a decoded chunk, in parts of at most TOKENS rows whose sizes differ
- * by one at most.
+ * by one at most; meanwhile the next chunk is fetched, if there is one.
  */
-INLINE void panel_rows(vsum (*t)[PANEL], const struct span *s, vw panel[CHUNK][16][PANEL],
-		       size_t r0, size_t r1, size_t k, size_t blocks, int fp8)
+INLINE void panel_rows(vsum (*t)[PANEL], const struct span *s, const struct chunk *c,
+		       vw panel[CHUNK][16][PANEL], const struct chunk *next, size_t r0, size_t r1,
+		       int fp8)
 {
-	size_t parts = (r1 - r0 + TOKENS - 1) / TOKENS;
+	size_t parts = (r1 - r0 + TOKENS - 1) / TOKENS, unit = 0;
+	size_t units = next->o < s->count ? chunk_units(next, fp8) : 0;
+	size_t each = (units + parts - 1) / parts;
 
 	for (size_t r = r0, nt; r < r1; r += nt, parts--) {
+		for (size_t i = 0; i < each && unit < units; i++)
+			fetch_unit(next, unit++, fp8);
 		nt = (r1 - r) / parts;
 		switch (nt) {
+#if TOKENS > 5
+		case 6:
+			panel_tokens(t + (r - r0), s, panel, r, c->k, c->blocks, 6, fp8);
+			break;
+#endif
 #if TOKENS > 4
 		case 5:
-			panel_tokens(t + (r - r0), s, panel, r, k, blocks, 5, fp8);
+			panel_tokens(t + (r - r0), s, panel, r, c->k, c->blocks, 5, fp8);
 			break;
 #endif
 #if TOKENS > 3
 		case 4:
-			panel_tokens(t + (r - r0), s, panel, r, k, blocks, 4, fp8);
+			panel_tokens(t + (r - r0), s, panel, r, c->k, c->blocks, 4, fp8);
 			break;
 #endif
 #if TOKENS > 2
 		case 3:
-			panel_tokens(t + (r - r0), s, panel, r, k, blocks, 3, fp8);
+			panel_tokens(t + (r - r0), s, panel, r, c->k, c->blocks, 3, fp8);
 			break;
 #endif
 		case 2:
-			panel_tokens(t + (r - r0), s, panel, r, k, blocks, 2, fp8);
+			panel_tokens(t + (r - r0), s, panel, r, c->k, c->blocks, 2, fp8);
 			break;
 		default:
-			panel_tokens(t + (r - r0), s, panel, r, k, blocks, 1, fp8);
+			panel_tokens(t + (r - r0), s, panel, r, c->k, c->blocks, 1, fp8);
 			break;
 		}
 	}
 }
 
+INLINE void decode_chunk(vw panel[CHUNK][16][PANEL], const struct span *s, const struct chunk *c,
+			 int fp8)
+{
+	for (size_t u = 0; u < chunk_units(c, fp8); u++)
+		decode_unit(panel, s, c, u, fp8);
+}
+
 /* Activation rows [r0, r1), at most GROUP: weights are decoded once for all of them. */
 INLINE void many_tokens(const struct span *s, size_t r0, size_t r1, int fp8)
 {
-	const uint8_t *row[PANEL * VR];
 	vw panel[CHUNK][16][PANEL];
 	vsum t[GROUP][PANEL];
-	size_t all = (s->n + 127) / 128;
+	struct chunk now = {.k = 0}, next;
 
-	for (size_t o = 0; o < s->count; o += PANEL * VR) {
-		row_pointers(row, PANEL * VR, s, o);
-		for (size_t r = 0; r < r1 - r0; r++)
-			for (int v = 0; v < PANEL; v++)
-				t[r][v] = sum_zero();
-		for (size_t b = 0; b < all; b += CHUNK) {
-			size_t blocks = b + CHUNK < all ? CHUNK : all - b;
-
-			decode_panel(panel, s, row, 128 * b, blocks, fp8);
-			panel_rows(t, s, panel, r0, r1, 128 * b, blocks, fp8);
-		}
-		for (size_t r = r0; r < r1; r++)
-			put_rows(s, r, o, t[r - r0], PANEL);
+	row_pointers(now.row, PANEL * VR, s, 0);
+	now.blocks = (s->n + 127) / 128 < CHUNK ? (s->n + 127) / 128 : CHUNK;
+	for (; now.o < s->count; now = next) {
+		if (now.k == 0)
+			for (size_t r = 0; r < r1 - r0; r++)
+				for (int v = 0; v < PANEL; v++)
+					t[r][v] = sum_zero();
+		decode_chunk(panel, s, &now, fp8);
+		next = now;
+		chunk_next(&next, s);
+		panel_rows(t, s, &now, panel, &next, r0, r1, fp8);
+		if (next.o != now.o)
+			for (size_t r = r0; r < r1; r++)
+				put_rows(s, r, now.o, t[r - r0], PANEL);
 	}
 }
 

@@ -56,12 +56,29 @@ static inline void sum_store(float *y, vsum t)
 	_mm512_storeu_ps(y, t);
 }
 
-/* (t0 + t2) + (t1 + t3) of each row */
-static inline void sum_rows(float y[4], vsum t)
+/* (t0 + t2) + (t1 + t3) of two registers' rows: lane k is t0 + t2, t1 + t3 of a's row k, then b's */
+static inline __m512 half_sums(__m512 a, __m512 b)
 {
-	const __m512i first = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+	return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+}
 
-	t = _mm512_add_ps(t, _mm512_permute_ps(t, 0x4e));
-	t = _mm512_add_ps(t, _mm512_permute_ps(t, 0xb1));
-	_mm_storeu_ps(y, _mm512_castps512_ps128(_mm512_permutexvar_ps(first, t)));
+static inline __m512 whole_sums(__m512 a, __m512 b)
+{
+	return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+
+/* Of n registers, 2 or 4, in the order of rows */
+static inline void sum_rows(float *y, const vsum *t, int n)
+{
+	const __m512i four =
+		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+	const __m512i two = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+	__m512 first = half_sums(t[0], t[1]);
+
+	if (n == 2)
+		_mm256_storeu_ps(y, _mm512_castps512_ps256(
+					    _mm512_permutexvar_ps(two, whole_sums(first, first))));
+	else
+		_mm512_storeu_ps(
+			y, _mm512_permutexvar_ps(four, whole_sums(first, half_sums(t[2], t[3]))));
 }

@@ -356,6 +356,11 @@ static void bench_table(struct job *j)
 		bench_q4(j, 7168, BYTES / 7168 * 16 / 9 / share / 128 * 128, rows);
 		bench_q4(j, 2048, BYTES / 2048 * 16 / 9 / share / 128 * 128, rows);
 	}
+	/* an expert of a prompt: read once from memory, for few rows or many */
+	for (size_t rows = 16; share == 1 && rows <= 48; rows += 32) {
+		bench_matmul(j, WEIGHT_FP8, 7168, BYTES / 7168 / 128 * 128, rows);
+		bench_matmul(j, WEIGHT_FP8, 2048, BYTES / 2048 / 128 * 128, rows);
+	}
 	for (size_t rows = 8; rows <= 512 / share; rows *= 4) {
 		bench_q4(j, 7168, 512, rows);
 		bench_matmul(j, WEIGHT_FP8, 7168, 512, rows);
