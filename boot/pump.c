@@ -314,8 +314,14 @@ static int pump_one(struct pump *p, unsigned i)
 	c->look = !read_record(p, i, &h, sizeof(h));
 	if (c->look)
 		return 0;
-	if (h.tx_tail - own(&in->tx_head) > CONN_RING || own(&in->rx_tail) - h.rx_head > CONN_RING)
-		return -EBADMSG;
+	if (h.tx_tail - own(&in->tx_head) > CONN_RING ||
+	    own(&in->rx_tail) - h.rx_head > CONN_RING) {
+		/* once: who inherits this record needs the time to repair it */
+		bool known = c->refused == c->version + 1;
+
+		c->refused = c->version + 1;
+		return known ? 0 : -EBADMSG;
+	}
 	give_back(p, i, h.rx_head);
 	if (c->fd < 0) {
 		if (c->waits_free && is_free(p, i))

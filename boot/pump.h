@@ -20,6 +20,7 @@ struct pump_conn {
 	int fd;          /* -1: no socket */
 	uint32_t events; /* what epoll watches */
 	uint64_t life, version;
+	uint64_t refused; /* version of the record whose counts were impossible, + 1 */
 	uint64_t
 		linger_until_ns; /* reply sent, our side shut: input is dropped until the client has read it; 0: not yet */
 	uint64_t given;  /* rx_tail when the in-ring's memory was last given back */

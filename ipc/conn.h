@@ -68,6 +68,8 @@ enum request_flags {
 	REQUEST_NO_REUSE = 8 /* do not take a prefix from kept pages, and keep none */
 };
 
+#define REQUEST_NUMBER_MAX ((1ull << 48) - 1) /* no client asks so often: a larger one is damage */
+
 /*
  * A request: all that the sampler and the schedule need, committed with the connection's record
  * (machinery 15). The prompt's ids lie in the client object at the connection's prompt area and

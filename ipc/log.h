@@ -32,6 +32,7 @@
 	  "file %llu: the file system refuses O_DIRECT; reads go through the page cache")          \
 	X(STAGE, 3, "stage %llu")                                                                  \
 	X(DRAINED, 3, "io_uring of generation %llu is empty")                                      \
+	X(BAD_RECORD, 1, "the record of connection %llu was damaged: its client is let go")        \
 	X(CLIENT_LIMIT, 1, "all %llu connections are taken: newcomers wait")
 
 #define LOG_ENUM(kind, level, format) LOG_##kind,

@@ -15,6 +15,28 @@ struct own *conn_own(const struct conn *c)
 	return (struct own *)(void *)conn_draft(c)->own;
 }
 
+void conn_look(const struct gateway *g, const struct conn *c, struct conn_view *v)
+{
+	const struct conn_in *in =
+		(const struct conn_in *)attach_at(&g->at, OBJ_CONNS, g->at.layout.conns_in) + c->i;
+
+	/*
+	 * acquire: bytes in the ring before the count that covers them; pairs with init's release
+	 */
+	v->life = atomic_load_explicit(&in->life, memory_order_acquire);
+	v->gone = atomic_load_explicit(&in->gone, memory_order_acquire);
+	v->eof = atomic_load_explicit(&in->eof, memory_order_acquire);
+	v->rx_tail = atomic_load_explicit(&in->rx_tail, memory_order_acquire);
+	v->tx_head = atomic_load_explicit(&in->tx_head, memory_order_acquire);
+}
+
+bool conn_counts_sound(const struct conn *c)
+{
+	const struct conn_head *h = &conn_draft(c)->head;
+
+	return c->in.rx_tail - h->rx_head <= CONN_RING && h->tx_tail - c->in.tx_head <= CONN_RING;
+}
+
 void conn_attach(struct gateway *g, uint32_t i)
 {
 	const struct layout *l = &g->at.layout;
@@ -27,6 +49,10 @@ void conn_attach(struct gateway *g, uint32_t i)
 		    sizeof(struct conn_record));
 	/* records are small: every commit repeats the whole */
 	record_touch(&c->record, c->record.draft, sizeof(struct conn_record));
+	if (i < CONNS)
+		conn_look(g, c, &c->in);
+	if (!conn_sound(g, c))
+		conn_reset(g, c);
 	c->announce = c->touched = conn_draft(c)->request.number > 0;
 	area = conn_own(c)->area;
 	if (area) {

@@ -304,11 +304,12 @@ static bool render(struct gateway *g, struct conn *c, bool *last)
 static bool put_event(struct gateway *g, struct conn *c)
 {
 	struct own *own = conn_own(c);
-	size_t left = g->rendered.n - own->event_off, room = conn_tx_free(c);
-	size_t n = left < room ? left : room;
+	/* more than there is of it: an inherited record of another reply; it goes on behind it */
+	size_t off = own->event_off < g->rendered.n ? own->event_off : g->rendered.n;
+	size_t left = g->rendered.n - off, room = conn_tx_free(c), n = left < room ? left : room;
 
-	conn_put(g, c, g->rendered.p + own->event_off, n);
-	own->event_off += n;
+	conn_put(g, c, g->rendered.p + off, n);
+	own->event_off = off + n;
 	return n == left;
 }
 

@@ -122,6 +122,7 @@ int gateway_open(struct gateway *g, const struct attach *at, const struct index 
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "gateway: no memory for events");
 	g->rendered = out_make(block, rendered);
 	record_open(&g->rings, attach_at(at, OBJ_CLIENT, l->client_record), l->client_record_size);
+	rings_repair(g);
 	for (uint32_t i = 0; i < CONN_PLACES; i++)
 		conn_attach(g, i);
 	for (uint32_t k = 0; k < CLIENT_BODIES; k++)
@@ -140,21 +141,6 @@ void gateway_close(struct gateway *g)
 }
 
 /* ---- one connection ---- */
-
-static void look(const struct gateway *g, const struct conn *c, struct conn_view *v)
-{
-	const struct conn_in *in =
-		(const struct conn_in *)attach_at(&g->at, OBJ_CONNS, g->at.layout.conns_in) + c->i;
-
-	/*
-	 * acquire: bytes in the ring before the count that covers them; pairs with init's release
-	 */
-	v->life = atomic_load_explicit(&in->life, memory_order_acquire);
-	v->gone = atomic_load_explicit(&in->gone, memory_order_acquire);
-	v->eof = atomic_load_explicit(&in->eof, memory_order_acquire);
-	v->rx_tail = atomic_load_explicit(&in->rx_tail, memory_order_acquire);
-	v->tx_head = atomic_load_explicit(&in->tx_head, memory_order_acquire);
-}
 
 static uint64_t touched_ns(const struct gateway *g, const struct conn *c)
 {
@@ -208,6 +194,10 @@ static bool produce_reply(struct gateway *g, struct conn *c, bool once, bool kee
 	struct own *own = conn_own(c);
 	size_t left = g->out.n - own->sent, n = conn_tx_free(c);
 
+	if (own->sent > g->out.n) { /* of another reply than this one */
+		conn_reset(g, c);
+		return true;
+	}
 	if (n >= left) {
 		conn_put(g, c, g->out.p + own->sent, left);
 		conn_consume(g, c, c->http.fed);
@@ -453,6 +443,10 @@ static bool read_request(struct gateway *g, struct conn *c)
 
 	switch (feed(g, c)) {
 	case HTTP_WHOLE:
+		if (c->http.fed < conn_own(c)->area_len) { /* bytes of more than this request */
+			conn_reset(g, c);
+			return true;
+		}
 		/* too large is found out in time where the length was told */
 		if (c->http.length > HTTP_BODY_MAX)
 			return refuse_text(g, c, 413, "the body is larger than 16 MiB", 0);
@@ -474,7 +468,7 @@ bool gateway_step_conn(struct gateway *g, struct conn *c)
 	struct conn_record *rec;
 
 	c->wake_ns = UINT64_MAX;
-	look(g, c, &c->in);
+	conn_look(g, c, &c->in);
 	follow_look(g, c);
 	if (change_life(g, c))
 		return true;
@@ -482,8 +476,7 @@ bool gateway_step_conn(struct gateway *g, struct conn *c)
 	if (rec->head.state != CONN_OPEN)
 		return false;
 	/* impossible counts are init's bug; looking away is safer than a crash loop */
-	if (c->in.rx_tail - rec->head.rx_head > CONN_RING ||
-	    rec->head.tx_tail - c->in.tx_head > CONN_RING)
+	if (!conn_counts_sound(c))
 		return false;
 	if (conn_own(c)->phase == PHASE_GENERATE)
 		return follow_step(g, c);
@@ -575,7 +568,7 @@ bool gateway_pending(const struct gateway *g)
 		struct conn now = {.i = i};
 
 		if (i < CONNS) {
-			look(g, c, &now.in);
+			conn_look(g, c, &now.in);
 			if (memcmp(&now.in, &c->in, sizeof(now.in)) != 0)
 				return true;
 		}

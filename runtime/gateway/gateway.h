@@ -168,6 +168,10 @@ static inline struct conn_record *conn_draft(const struct conn *c)
 }
 
 struct own *conn_own(const struct conn *c);
+/* Reads what init has committed of the connection. */
+void conn_look(const struct gateway *g, const struct conn *c, struct conn_view *v);
+/* Whether the rings' counts in the record agree with init's, as of the last look. */
+bool conn_counts_sound(const struct conn *c);
 void conn_attach(struct gateway *g, uint32_t i);
 /* Publishes the draft. */
 void conn_commit(struct gateway *g, struct conn *c);
@@ -194,6 +198,21 @@ size_t conn_tx_free(const struct conn *c);
 void conn_put(struct gateway *g, struct conn *c, const char *bytes, size_t len);
 /* Ends the connection once its bytes are sent. */
 void conn_closing(struct conn *c);
+
+/* ---- repair.c: a record that cannot be ---- */
+
+/*
+ * Whether a predecessor's record holds nothing that would lead this process, or init, astray.
+ * Looked at when it is inherited, and never again.
+ */
+bool conn_sound(const struct gateway *g, const struct conn *c);
+/*
+ * Lets the client go with what has been sent, drops its request, and commits a record that is
+ * sound.
+ */
+void conn_reset(struct gateway *g, struct conn *c);
+/* The same for the announcements' count, which router has to agree with. */
+void rings_repair(struct gateway *g);
 
 /* ---- follow.c: requests towards the router, and replies that follow the token log ---- */
 

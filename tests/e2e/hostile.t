@@ -85,7 +85,7 @@ def main():
         want = [complete(f.socket, seed) for seed in range(REPLIES)]
         tool = os.path.join(ROOT, "build", "test", "ring_offsets")
         for line in subprocess.run([tool, object_path(node.children()["router"], "NODE")], capture_output=True, text=True,
-                                   check=True).stdout.splitlines():
+                                   check=True).stdout.splitlines()[:-1]:
             ring, producer, consumer, name, offset, size = line.split()
             writer = Scribbler(node, producer, consumer, name, int(offset), int(size))
             wrong = []

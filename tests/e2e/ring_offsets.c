@@ -1,9 +1,11 @@
 /*
  * Where the message rings of a running node lie: prints "RING producer consumer OBJECT offset bytes"
- * per line (of all batches together), for tests/e2e/hostile.t. The argument is a path of the node
- * object.
+ * per line (of all batches together), for tests/e2e/hostile.t; last, where the client role's records
+ * lie: "RECORDS rings-offset rings-bytes connections-offset bytes-of-one". The argument is a path of
+ * the node object.
  */
 #include "ipc/layout.h"
+#include "ipc/record.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -36,5 +38,7 @@ int main(int argc, char **argv)
 	print(RING_ROUTE, OBJ_MLA, l.mla_ring, BATCHES * RING_ENTRIES);
 	print(RING_ATTEND, OBJ_EXPERTS, l.experts_ring[0], BATCHES * RING_ENTRIES);
 	print(RING_FINISH, OBJ_EXPERTS, l.experts_ring[1], BATCHES * RING_ENTRIES);
+	printf("RECORDS %" PRIu64 " %zu %" PRIu64 " %" PRIu64 "\n", l.client_record,
+	       record_bytes(l.client_record_size), l.client_conn, l.client_conn_stride);
 	return STATUS_OK;
 }
