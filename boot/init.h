@@ -75,8 +75,8 @@ struct init {
 	struct progress_line progress;
 	struct spawn spawn; /* scratch of the next start */
 	int client_fd[CLIENT_FDS];
-	uint64_t refusals[3]; /* of router, mla and experts: how many were acted on */
-	int trace_fd;         /* scribe's; -1: no trace */
+	uint64_t refusals[REFUSERS]; /* how many were acted on */
+	int trace_fd;                /* scribe's; -1: no trace */
 	int epoll, signals, bell;
 	cpu_set_t cpus; /* what init was given; its own and the client role's are one of them */
 	cpu_set_t client_cpu;

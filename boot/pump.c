@@ -1,7 +1,7 @@
 /* The byte pump; see pump.h. */
 #include "boot/pump.h"
 
-#include "boot/peek.h"
+#include "ipc/record.h"
 #include "runtime/clock.h"
 
 #include <errno.h>
@@ -27,7 +27,7 @@ static const void *record_of(const struct pump *p, unsigned i)
 
 static bool read_record(const struct pump *p, unsigned i, void *out, size_t len)
 {
-	return peek_record(record_of(p, i), sizeof(struct conn_record), 0, out, len);
+	return record_read(record_of(p, i), sizeof(struct conn_record), 0, out, len);
 }
 
 /* init is the only writer of these. */

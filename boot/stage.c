@@ -1,8 +1,8 @@
 /* Stages of a node; see stage.h. */
 #include "boot/stage.h"
 
-#include "boot/peek.h"
 #include "boot/supervise.h"
+#include "ipc/record.h"
 #include "runtime/clock.h"
 
 #include <fcntl.h>
@@ -172,7 +172,7 @@ bool stage_in_flight(const struct init *in)
 	if (atomic_load_explicit(&log->counter[COUNT_RUNNING], memory_order_relaxed) ||
 	    atomic_load_explicit(&log->counter[COUNT_QUEUED], memory_order_relaxed))
 		return true;
-	if (!peek_record(router + in->layout.router_record, in->layout.router_record_size, 0, &h,
+	if (!record_read(router + in->layout.router_record, in->layout.router_record_size, 0, &h,
 			 sizeof(h)))
 		return true; /* it commits faster than we can look */
 	return h.batch[0].pass || h.batch[1].pass;

@@ -1,8 +1,8 @@
 /* Life and death of servers; see supervise.h. */
 #include "boot/supervise.h"
 
-#include "boot/peek.h"
 #include "boot/stage.h"
+#include "ipc/record.h"
 #include "runtime/clock.h"
 
 #include <errno.h>
@@ -338,26 +338,28 @@ static void refusal_tick(struct init *in)
 	const struct {
 		enum object object;
 		uint64_t record, size, at;
-	} records[] = {
+	} records[REFUSERS] = {
 		{OBJ_ROUTER, l->router_record, l->router_record_size,
 		 offsetof(struct router_head, refused)},
 		{OBJ_MLA, l->mla_record, sizeof(struct mla_record),
 		 offsetof(struct mla_record, refused)},
 		{OBJ_EXPERTS, l->experts_record, sizeof(struct experts_record),
 		 offsetof(struct experts_record, refused)},
+		{OBJ_CLIENT, l->client_record, l->client_record_size,
+		 offsetof(struct client_record, refused)},
 	};
 
-	for (unsigned i = 0; i < sizeof(records) / sizeof(records[0]); i++) {
+	for (unsigned i = 0; i < REFUSERS; i++) {
 		const char *map = in->objects.map[records[i].object];
 		struct refusal r;
 
 		if (!map ||
-		    !peek_record(map + records[i].record, records[i].size, records[i].at, &r,
+		    !record_read(map + records[i].record, records[i].size, records[i].at, &r,
 				 sizeof(r)) ||
 		    r.count == in->refusals[i])
 			continue;
 		in->refusals[i] = r.count;
-		if (r.sender == ROLE_ROUTER || r.sender == ROLE_MLA || r.sender == ROLE_EXPERTS)
+		if (r.sender >= ROLE_CLIENT && r.sender <= ROLE_EXPERTS)
 			supervise_kill(in, (enum role)r.sender);
 	}
 }

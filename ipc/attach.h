@@ -33,14 +33,12 @@ static inline void *attach_at(const struct attach *a, enum object object, uint64
 	return (char *)a->object[object] + o;
 }
 
-/* Reads one 64-bit field of a peer's committed record. */
-static inline uint64_t attach_read_u64(const struct attach *a, enum object object, uint64_t record,
-				       size_t size, size_t field)
+/* Reads one 64-bit field of a peer's committed record, as record_read does. */
+MUST_CHECK static inline bool attach_read_u64(const struct attach *a, enum object object,
+					      uint64_t record, size_t size, size_t field,
+					      uint64_t *v)
 {
-	uint64_t v;
-
-	record_read(attach_at(a, object, record), size, field, &v, sizeof(v));
-	return v;
+	return record_read(attach_at(a, object, record), size, field, v, sizeof(*v));
 }
 
 /* Rings the leader of a role. */

@@ -193,6 +193,10 @@ struct refusal {
 	uint32_t pad;
 };
 
+enum {
+	REFUSERS = 4 /* roles whose record has a struct refusal: router, mla, experts, client */
+};
+
 /* What a batch is doing; committed by router with each hop. */
 struct router_batch {
 	uint64_t pass; /* running pass, 0: none */
@@ -429,6 +433,7 @@ struct client_record {
 	uint64_t announce_tail;
 	uint64_t
 		damage; /* row_error of the first reply that damaged weights ended: /health stays red */
+	struct refusal refused; /* of router, when its record never stands still */
 };
 
 /* Computes the layout. Returns 0, or -EOVERFLOW for a plan whose sizes do not fit in 62 bits. */

@@ -74,11 +74,6 @@ void record_commit(struct record *r)
 	r->draft = other;
 }
 
-const void *record_committed(const struct record *r)
-{
-	return r->draft == r->copy[0] ? r->copy[1] : r->copy[0];
-}
-
 /*
  * Copies what the writer may be overwriting: a torn copy is noticed by the version and made again.
  * Relaxed loads of whole words, so that no compiler may read a word twice; the thread sanitizer is
@@ -100,20 +95,21 @@ __attribute__((no_sanitize("thread"))) static void copy_racing(void *out, const 
 		*o++ = __atomic_load_n(f++, __ATOMIC_RELAXED);
 }
 
-void record_read(const void *base, size_t size, size_t off, void *out, size_t len)
+bool record_read(const void *base, size_t size, size_t off, void *out, size_t len)
 {
 	const struct record_word *word = base;
 	const unsigned char *copies = (const unsigned char *)base + sizeof(*word);
 
-	for (;;) {
+	for (unsigned n = 0; n < RECORD_LOOKS; n++) {
 		/* acquire: pairs with the release in record_commit */
 		uint64_t version = atomic_load_explicit(&word->version, memory_order_acquire);
 
 		copy_racing(out, copies + (version & 1) * record_stride(size) + off, len);
 		atomic_thread_fence(memory_order_acquire);
 		if (atomic_load_explicit(&word->version, memory_order_relaxed) == version)
-			return;
+			return true;
 	}
+	return false;
 }
 
 uint64_t record_version(const void *base)

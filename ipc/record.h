@@ -8,6 +8,8 @@
 #ifndef IPC_RECORD_H
 #define IPC_RECORD_H
 
+#include "runtime/err.h"
+
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -62,15 +64,18 @@ void record_touch(struct record *r, const void *p, size_t len);
 /* Publishes the draft; afterwards r->draft is the other copy, brought up to date. */
 void record_commit(struct record *r);
 
-/* The committed copy as its own writer may read it (valid until its next commit). */
-const void *record_committed(const struct record *r);
+enum {
+	RECORD_LOOKS =
+		1000 /* a copy takes tens of ns, an honest writer's step a thousand times that */
+};
 
 /*
  * Another process reads [off, off + len) of the committed copy of a record of `size` bytes at
- * `base` into out: one moment's state. Tries again while the writer commits meanwhile. The caller
- * checks what it got: the writer may be hostile.
+ * `base` into out: one moment's state. Tries again while the writer commits meanwhile, but not for
+ * ever: false if it never stood still, which no writer of ours does. The caller checks what it got,
+ * as the writer may be hostile, and refuses one that gives it nothing (machinery 5).
  */
-void record_read(const void *base, size_t size, size_t off, void *out, size_t len);
+MUST_CHECK bool record_read(const void *base, size_t size, size_t off, void *out, size_t len);
 
 /* The version now (acquire): changes exactly when the record changes. */
 uint64_t record_version(const void *base);

@@ -41,10 +41,34 @@ bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batc
 	       sc->state && sc->skip && sc->error && sc->route;
 }
 
+/* What is inherited is made to agree with the neighbours' counts. */
+static void repair(struct experts *x)
+{
+	struct experts_record *d = x->record.draft;
+	bool any = false;
+
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		bool lost = server_repair_head(&x->s, &x->feed[b], &d->feed_head[b]);
+
+		lost |= server_repair_tail(&x->s, RING_ATTEND, b, &d->attend_tail[b]);
+		lost |= server_repair_tail(&x->s, RING_FINISH, b, &d->finish_tail[b]);
+		if (lost)
+			server_lost(&x->s, &d->refused, b);
+		any |= lost;
+	}
+	if (!server_repair_head(&x->s, &x->hint, &d->hint_head) && !any)
+		return;
+	record_touch(&x->record, d, sizeof(*d));
+	record_commit(&x->record);
+	attach_ring(&x->s.at, ROLE_ROUTER);
+}
+
 struct experts *experts_open(struct err *e)
 {
 	struct experts *x = calloc(1, sizeof(*x));
 
+	if (!x)
+		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
 	if (!x || server_open(&x->s, ROLE_EXPERTS, e))
 		return NULL;
 	for (uint32_t b = 0; b < BATCHES; b++) {
@@ -59,6 +83,7 @@ struct experts *experts_open(struct err *e)
 	x->hint = server_ring(&x->s, RING_HINT, 0);
 	record_open(&x->record, attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_record),
 		    sizeof(struct experts_record));
+	repair(x);
 	return slots_open(&x->slots, &x->s, e) ? NULL : x;
 }
 
@@ -119,6 +144,16 @@ static void refuse(struct step *st)
 	commit(st, false);
 }
 
+/* Router's count is impossible: nothing is popped. */
+static void refuse_record(struct experts *x)
+{
+	struct refusal *r = &((struct experts_record *)x->record.draft)->refused;
+
+	record_touch(&x->record, r, sizeof(*r));
+	server_refuse_record(&x->s, r, ROLE_ROUTER);
+	record_commit(&x->record);
+}
+
 /* Brings a counter of the log up to a count of the stream's. */
 static void count_on(struct experts *x, enum counter to, const _Atomic uint64_t *count,
 		     uint64_t *seen)
@@ -153,6 +188,10 @@ bool experts_serve(struct experts *x, uint32_t batch, bool inside)
 
 	if (rc == 0)
 		return false;
+	if (rc == -EPROTO) {
+		refuse_record(x);
+		return true;
+	}
 	st.msg.batch = batch;
 	if (rc < 0) {
 		refuse(&st);

@@ -20,19 +20,29 @@ static const void *router_record(const struct gateway *g)
 	return attach_at(&g->at, OBJ_ROUTER, g->at.layout.router_record);
 }
 
-static void view(const struct gateway *g, const struct conn *c, struct progress_view *v)
+/* How many announcements router has taken. */
+static bool router_position(const struct gateway *g, uint64_t *head)
+{
+	return attach_read_u64(&g->at, OBJ_ROUTER, g->at.layout.router_record,
+			       g->at.layout.router_record_size,
+			       offsetof(struct router_head, ring_head[2][0]), head);
+}
+
+/* False: the record never stood still. */
+static bool view(const struct gateway *g, const struct conn *c, struct progress_view *v)
 {
 	const struct layout *l = &g->at.layout;
 	struct router_seq seq;
 	uint64_t head;
 
+	if (conn_draft(c)->request.number &&
+	    (!record_read(router_record(g), l->router_record_size,
+			  l->seq_off + c->i * sizeof(struct router_seq), &seq, sizeof(seq)) ||
+	     !router_position(g, &head)))
+		return false;
 	memset(v, 0, sizeof(*v));
 	if (!conn_draft(c)->request.number)
-		return;
-	record_read(router_record(g), l->router_record_size,
-		    l->seq_off + c->i * sizeof(struct router_seq), &seq, sizeof(seq));
-	record_read(router_record(g), l->router_record_size,
-		    offsetof(struct router_head, ring_head[2][0]), &head, sizeof(head));
+		return true;
 	v->request = seq.request;
 	v->status = seq.status;
 	v->error = seq.error;
@@ -41,19 +51,27 @@ static void view(const struct gateway *g, const struct conn *c, struct progress_
 	v->computed = seq.computed;
 	v->in_pass = seq.in_pass;
 	v->announced = head > c->announce_position;
+	return true;
 }
 
-void follow_look(const struct gateway *g, struct conn *c)
+void follow_look(struct gateway *g, struct conn *c)
 {
-	view(g, c, &c->seq);
+	struct client_record *rec = g->rings.draft;
+
+	if (view(g, c, &c->seq))
+		return;
+	rec->refused.sender = ROLE_ROUTER;
+	rec->refused.count++;
+	record_touch(&g->rings, &rec->refused, sizeof(rec->refused));
+	record_commit(&g->rings);
+	g->ring_init = true;
 }
 
 bool follow_changed(const struct gateway *g, const struct conn *c)
 {
 	struct progress_view now;
 
-	view(g, c, &now);
-	return memcmp(&now, &c->seq, sizeof(now)) != 0;
+	return !view(g, c, &now) || memcmp(&now, &c->seq, sizeof(now)) != 0;
 }
 
 bool follow_quiet(const struct conn *c)
@@ -77,9 +95,8 @@ static bool announce(struct gateway *g, struct conn *c)
 			.generation = g->at.generation};
 	uint64_t head;
 
-	record_read(router_record(g), l->router_record_size,
-		    offsetof(struct router_head, ring_head[2][0]), &head, sizeof(head));
-	if (!ring_put(attach_at(&g->at, OBJ_CLIENT, l->client_ring), RING_ENTRIES_ANNOUNCE, head,
+	if (!router_position(g, &head) ||
+	    !ring_put(attach_at(&g->at, OBJ_CLIENT, l->client_ring), RING_ENTRIES_ANNOUNCE, head,
 		      rec->announce_tail, &m))
 		return false;
 	c->announce_position = rec->announce_tail++;

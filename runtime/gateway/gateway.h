@@ -216,8 +216,11 @@ void rings_repair(struct gateway *g);
 
 /* ---- follow.c: requests towards the router, and replies that follow the token log ---- */
 
-/* Reads what the router has committed; whether it differs from the last look. */
-void follow_look(const struct gateway *g, struct conn *c);
+/*
+ * Reads what the router has committed, or refuses a router whose record never stands still; whether
+ * it differs from the last look.
+ */
+void follow_look(struct gateway *g, struct conn *c);
 bool follow_changed(const struct gateway *g, const struct conn *c);
 /*
  * Whether the router holds nothing of the connection's last request, so that its areas may be

@@ -24,8 +24,12 @@ static void wake_at(struct conn *c, uint64_t ns)
 
 static uint64_t router_u64(const struct gateway *g, size_t field)
 {
+	uint64_t v;
+
 	return attach_read_u64(&g->at, OBJ_ROUTER, g->at.layout.router_record,
-			       g->at.layout.router_record_size, field);
+			       g->at.layout.router_record_size, field, &v)
+		       ? v
+		       : 0;
 }
 
 static bool is_fresh(const struct gateway *g)

@@ -89,10 +89,14 @@ bool conn_sound(const struct gateway *g, const struct conn *c)
 static uint64_t number_known(const struct gateway *g, uint32_t conn)
 {
 	const struct layout *l = &g->at.layout;
+	size_t field = l->seq_off + conn * sizeof(struct router_seq) +
+		       offsetof(struct router_seq, request);
+	uint64_t number;
 
-	return attach_read_u64(&g->at, OBJ_ROUTER, l->router_record, l->router_record_size,
-			       l->seq_off + conn * sizeof(struct router_seq) +
-				       offsetof(struct router_seq, request));
+	return attach_read_u64(&g->at, OBJ_ROUTER, l->router_record, l->router_record_size, field,
+			       &number)
+		       ? number
+		       : 0;
 }
 
 void conn_reset(struct gateway *g, struct conn *c)
@@ -137,10 +141,11 @@ void rings_repair(struct gateway *g)
 {
 	const struct layout *l = &g->at.layout;
 	struct client_record *rec = g->rings.draft;
-	uint64_t head = attach_read_u64(&g->at, OBJ_ROUTER, l->router_record, l->router_record_size,
-					offsetof(struct router_head, ring_head[2][0]));
+	uint64_t head;
 
-	if (rec->announce_tail - head <= RING_ENTRIES_ANNOUNCE)
+	if (!attach_read_u64(&g->at, OBJ_ROUTER, l->router_record, l->router_record_size,
+			     offsetof(struct router_head, ring_head[2][0]), &head) ||
+	    rec->announce_tail - head <= RING_ENTRIES_ANNOUNCE)
 		return;
 	rec->announce_tail = head; /* every connection is announced again anyway */
 	record_touch(&g->rings, &rec->announce_tail, sizeof(rec->announce_tail));

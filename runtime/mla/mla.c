@@ -11,12 +11,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What is inherited is made to agree with the neighbours' counts. */
+static void repair(struct mla *m)
+{
+	struct mla_record *d = m->record.draft;
+	bool any = false;
+
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		bool lost = server_repair_head(&m->s, &m->attend0[b], &d->attend0_head[b]);
+
+		lost |= server_repair_head(&m->s, &m->attend[b], &d->attend_head[b]);
+		lost |= server_repair_tail(&m->s, RING_ROUTE, b, &d->route_tail[b]);
+		if (lost)
+			server_lost(&m->s, &d->refused, b);
+		any |= lost;
+	}
+	if (!any)
+		return;
+	record_touch(&m->record, d, sizeof(*d));
+	record_commit(&m->record);
+	attach_ring(&m->s.at, ROLE_ROUTER);
+}
+
 struct mla *mla_open(struct err *e)
 {
 	struct mla *m = calloc(1, sizeof(*m));
 	const struct plan *p;
 	uint32_t rows;
 
+	if (!m)
+		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
 	if (!m || server_open(&m->s, ROLE_MLA, e))
 		return NULL;
 	p = m->s.at.plan;
@@ -35,6 +59,7 @@ struct mla *mla_open(struct err *e)
 	}
 	record_open(&m->record, attach_at(&m->s.at, OBJ_MLA, m->s.at.layout.mla_record),
 		    sizeof(struct mla_record));
+	repair(m);
 	return m;
 }
 
@@ -215,6 +240,16 @@ static void run_step(struct mla_step *st, bool from_router)
 		   st->msg.layer);
 }
 
+/* Its producer's count is impossible: nothing is popped. */
+static void refuse_record(struct mla *m, bool from_router)
+{
+	struct refusal *r = &((struct mla_record *)m->record.draft)->refused;
+
+	record_touch(&m->record, r, sizeof(*r));
+	server_refuse_record(&m->s, r, from_router ? ROLE_ROUTER : ROLE_EXPERTS);
+	record_commit(&m->record);
+}
+
 /* Takes one message, decode first. Whether there was one. */
 static bool serve(struct mla *m)
 {
@@ -231,7 +266,9 @@ static bool serve(struct mla *m)
 			if (rc == 0)
 				continue;
 			st.msg.batch = b;
-			if (rc < 0)
+			if (rc == -EPROTO)
+				refuse_record(m, from_router);
+			else if (rc < 0)
 				drop(&st, from_router);
 			else
 				run_step(&st, from_router);

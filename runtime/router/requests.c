@@ -14,15 +14,19 @@ bool requests_active(const struct router_seq *q)
 	return q->status == SEQ_QUEUED || q->status == SEQ_RUNNING;
 }
 
-static struct request read_request(const struct router *r, uint32_t conn)
+/* False: the client role has been refused. Its successor announces every connection again. */
+static bool read_request(struct router *r, uint32_t conn, struct request *req)
 {
 	const struct layout *l = &r->s.at.layout;
-	struct request req;
+	const void *record =
+		attach_at(&r->s.at, OBJ_CLIENT, l->client_conn + conn * l->client_conn_stride);
 
-	record_read(attach_at(&r->s.at, OBJ_CLIENT, l->client_conn + conn * l->client_conn_stride),
-		    sizeof(struct conn_record), offsetof(struct conn_record, request), &req,
-		    sizeof(req));
-	return req;
+	if (record_read(record, sizeof(struct conn_record), offsetof(struct conn_record, request),
+			req, sizeof(*req)) &&
+	    req->number <= REQUEST_NUMBER_MAX)
+		return true;
+	server_refuse_record(&r->s, &router_head(r)->refused, ROLE_CLIENT);
+	return false;
 }
 
 static bool valid(const struct router *r, uint32_t conn, const struct request *q)
@@ -139,9 +143,9 @@ static void take(struct router *r, uint32_t conn, const struct request *req)
 void requests_look(struct router *r, uint32_t conn)
 {
 	const struct router_seq *q = router_seq(r, conn);
-	struct request req = read_request(r, conn);
+	struct request req;
 
-	if (req.number == 0 || req.number < q->request)
+	if (!read_request(r, conn, &req) || req.number == 0 || req.number < q->request)
 		return;
 	if (q->in_pass && (req.number != q->request || !req.live)) {
 		r->again[conn] = 1;

@@ -130,6 +130,8 @@ struct router *router_open(struct err *e)
 	struct router *r = calloc(1, sizeof(*r));
 	const struct attach *a;
 
+	if (!r)
+		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
 	if (!r || server_open(&r->s, ROLE_ROUTER, e))
 		return NULL;
 	a = &r->s.at;
@@ -151,6 +153,7 @@ struct router *router_open(struct err *e)
 	}
 	requests_open(r);
 	pages_open(r);
+	steps_repair(r);
 	/*
 	 * a predecessor may have died between popping an announcement and the end of that
 	 * connection's pass
@@ -171,7 +174,10 @@ static bool announce(struct router *r)
 		return false;
 	if (rc > 0)
 		requests_look(r, m.row0);
-	router_head(r)->ring_head[2][0]++;
+	else
+		server_refuse_record(&r->s, &router_head(r)->refused, ROLE_CLIENT);
+	if (rc != -EPROTO)
+		router_head(r)->ring_head[2][0]++;
 	router_commit(r);
 	if (rc > 0)
 		requests_give_back(r, m.row0);

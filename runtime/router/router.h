@@ -130,6 +130,11 @@ void schedule_set_back(struct router *r, uint32_t conn);
 /* ---- steps.c ---- */
 /* Serves one message of the circle, decode first. Whether there was one. */
 bool steps_serve(struct router *r);
+/*
+ * For a successor: counts of rings that cannot be are made to agree with the neighbours', and the
+ * passes that lost a message by it are run again.
+ */
+void steps_repair(struct router *r);
 /* Gives up passes that a neighbour refused (machinery 5). Whether there was one. */
 bool steps_abandon_refused(struct router *r);
 

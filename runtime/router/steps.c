@@ -395,12 +395,33 @@ static void abandon(struct router *r, uint32_t batch)
 static bool refused(const struct attach *a, uint32_t batch, uint64_t pass)
 {
 	size_t at = batch * sizeof(uint64_t);
+	uint64_t found;
 
-	return attach_read_u64(a, OBJ_MLA, a->layout.mla_record, sizeof(struct mla_record),
-			       offsetof(struct mla_record, refused.pass) + at) == pass ||
-	       attach_read_u64(a, OBJ_EXPERTS, a->layout.experts_record,
-			       sizeof(struct experts_record),
-			       offsetof(struct experts_record, refused.pass) + at) == pass;
+	return (attach_read_u64(a, OBJ_MLA, a->layout.mla_record, sizeof(struct mla_record),
+				offsetof(struct mla_record, refused.pass) + at, &found) &&
+		found == pass) ||
+	       (attach_read_u64(a, OBJ_EXPERTS, a->layout.experts_record,
+				sizeof(struct experts_record),
+				offsetof(struct experts_record, refused.pass) + at, &found) &&
+		found == pass);
+}
+
+void steps_repair(struct router *r)
+{
+	struct router_head *h = router_head(r);
+
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		bool lost = server_repair_head(&r->s, &r->route[b], &h->ring_head[0][b]);
+
+		lost |= server_repair_head(&r->s, &r->finish[b], &h->ring_head[1][b]);
+		lost |= server_repair_tail(&r->s, RING_ATTEND0, b, &h->ring_tail[0][b]);
+		lost |= server_repair_tail(&r->s, RING_FEED, b, &h->ring_tail[1][b]);
+		if (lost && h->batch[b].pass)
+			abandon(r, b);
+	}
+	server_repair_head(&r->s, &r->announce, &h->ring_head[2][0]);
+	server_repair_tail(&r->s, RING_HINT, 0, &h->ring_tail[2][0]);
+	router_commit(r);
 }
 
 bool steps_abandon_refused(struct router *r)
@@ -494,6 +515,12 @@ bool steps_serve(struct router *r)
 			if (rc == 0)
 				continue;
 			st.msg.batch = b;
+			if (rc == -EPROTO) { /* nothing to pop */
+				server_refuse_record(&r->s, &router_head(r)->refused,
+						     finish ? ROLE_EXPERTS : ROLE_MLA);
+				router_commit(r);
+				return true;
+			}
 			if (rc < 0) {
 				drop(&st, finish);
 				return true;

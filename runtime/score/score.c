@@ -281,8 +281,9 @@ static int serve(struct score *s, uint32_t conn, bool *busy, struct err *e)
 		}
 		return 0;
 	}
-	record_read(attach_at(&s->at, OBJ_ROUTER, lay->router_record), lay->router_record_size,
-		    lay->seq_off + conn * sizeof(q), &q, sizeof(q));
+	if (!record_read(attach_at(&s->at, OBJ_ROUTER, lay->router_record), lay->router_record_size,
+			 lay->seq_off + conn * sizeof(q), &q, sizeof(q)))
+		return err_set(e, -EPROTO, "score: router's record does not stand still");
 	if (q.request != d->request.number)
 		return 0;
 	if (q.passes > l->taken) {

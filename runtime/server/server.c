@@ -127,26 +127,100 @@ struct ring_end server_ring(const struct server *s, enum ring_name name, uint32_
 	return r;
 }
 
-static uint64_t read_tail(const struct server *s, const struct ring_end *ring)
+/* Where the consumer of a ring keeps its head: the record, and the head's offset in it. */
+static size_t head_field(const struct layout *l, enum ring_name name, enum object *object,
+			 uint64_t *record, size_t *size)
 {
-	return attach_read_u64(&s->at, ring->object, ring->record, ring->record_size, ring->tail);
+	*object = OBJ_ROUTER;
+	*record = l->router_record;
+	*size = l->router_record_size;
+	switch (name) {
+	case RING_ROUTE:
+		return offsetof(struct router_head, ring_head[0]);
+	case RING_FINISH:
+		return offsetof(struct router_head, ring_head[1]);
+	case RING_ATTEND0:
+	case RING_ATTEND:
+		*object = OBJ_MLA;
+		*record = l->mla_record;
+		*size = sizeof(struct mla_record);
+		return name == RING_ATTEND ? offsetof(struct mla_record, attend_head)
+					   : offsetof(struct mla_record, attend0_head);
+	case RING_FEED:
+	case RING_HINT:
+		*object = OBJ_EXPERTS;
+		*record = l->experts_record;
+		*size = sizeof(struct experts_record);
+		return name == RING_FEED ? offsetof(struct experts_record, feed_head)
+					 : offsetof(struct experts_record, hint_head);
+	default:
+		return offsetof(struct router_head, ring_head[2]);
+	}
+}
+
+bool server_repair_tail(const struct server *s, enum ring_name name, uint32_t batch, uint64_t *tail)
+{
+	struct ring_end r = server_ring(s, name, batch);
+	enum object object;
+	uint64_t record, head;
+	size_t size, field = head_field(&s->at.layout, name, &object, &record, &size);
+
+	field += graph_rings[name].batched ? batch * sizeof(uint64_t) : 0;
+	if (!attach_read_u64(&s->at, object, record, size, field, &head) ||
+	    *tail - head <= r.capacity)
+		return false;
+	*tail = head;
+	return true;
+}
+
+static bool read_tail(const struct server *s, const struct ring_end *ring, uint64_t *tail)
+{
+	return attach_read_u64(&s->at, ring->object, ring->record, ring->record_size, ring->tail,
+			       tail);
+}
+
+bool server_repair_head(const struct server *s, const struct ring_end *ring, uint64_t *head)
+{
+	uint64_t tail;
+
+	if (!read_tail(s, ring, &tail) || tail - *head <= ring->capacity)
+		return false;
+	*head = tail;
+	return true;
+}
+
+/* Before the tail is read: a commit in between is looked at again. */
+static uint64_t version_of(const struct server *s, const struct ring_end *ring)
+{
+	return record_version(attach_at(&s->at, ring->object, ring->record));
 }
 
 bool server_pending(const struct server *s, const struct ring_end *ring, uint64_t head)
 {
-	uint64_t ahead = read_tail(s, ring) - head;
+	uint64_t tail;
 
-	return ahead != 0 && ahead <= ring->capacity;
+	if (ring->refused && ring->refused == version_of(s, ring) + 1)
+		return false;
+	return !read_tail(s, ring, &tail) || tail != head;
 }
 
-int server_take(const struct server *s, const struct ring_end *ring, uint64_t head,
-		enum msg_kind kind, uint32_t batch, struct msg *out, struct err *e)
+int server_take(const struct server *s, struct ring_end *ring, uint64_t head, enum msg_kind kind,
+		uint32_t batch, struct msg *out, struct err *e)
 {
-	int rc = ring_peek(attach_at(&s->at, ring->object, ring->entries), ring->capacity, head,
-			   read_tail(s, ring), out);
+	uint64_t version = version_of(s, ring), tail;
+	int rc;
 
-	if (rc <= 0)
-		return 0; /* empty, or a tail that server_pending does not count either */
+	if (ring->refused == version + 1)
+		return 0;
+	rc = read_tail(s, ring, &tail) ? ring_peek(attach_at(&s->at, ring->object, ring->entries),
+						   ring->capacity, head, tail, out)
+				       : -EBADMSG;
+	if (rc < 0) {
+		ring->refused = version + 1;
+		return err_set(e, -EPROTO, "the producer's count is impossible");
+	}
+	if (!rc)
+		return 0;
 	rc = msg_check(out, kind, batch, &s->at.bounds, e);
 	return rc ? rc : 1;
 }
@@ -186,28 +260,54 @@ void server_sleep(const struct server *s, bool (*more)(void *), void *context)
 uint64_t server_floor(const struct server *s, uint32_t batch)
 {
 	const struct layout *l = &s->at.layout;
+	uint64_t floor;
 
+	/* a record that never stands still has no floor: its tail is refused anyway */
 	return attach_read_u64(&s->at, OBJ_ROUTER, l->router_record, l->router_record_size,
-			       offsetof(struct router_head, floor) + batch * sizeof(uint64_t));
+			       offsetof(struct router_head, floor) + batch * sizeof(uint64_t),
+			       &floor)
+		       ? floor
+		       : 0;
+}
+
+void server_lost(const struct server *s, struct refusal *r, uint32_t batch)
+{
+	const struct layout *l = &s->at.layout;
+
+	if (!attach_read_u64(&s->at, OBJ_ROUTER, l->router_record, l->router_record_size,
+			     offsetof(struct router_head, batch[0].pass) +
+				     batch * sizeof(struct router_batch),
+			     &r->pass[batch]))
+		r->pass[batch] = 0;
+}
+
+static void accuse(const struct server *s, struct refusal *r, enum role sender,
+		   const uint64_t arg[5])
+{
+	r->sender = (uint32_t)sender;
+	r->count++;
+	log_write(s->at.log, s->at.generation, LOG_BAD_MESSAGE, arg);
+	attach_ring(&s->at, ROLE_SCRIBE);
+}
+
+void server_refuse_record(const struct server *s, struct refusal *r, enum role producer)
+{
+	const uint64_t arg[5] = {producer, 0, 0, 0, 0};
+
+	accuse(s, r, producer, arg);
 }
 
 void server_refuse(const struct server *s, struct refusal *r, const struct msg *m, uint32_t batch,
 		   enum role sender)
 {
-	const struct layout *l = &s->at.layout;
 	const uint64_t arg[5] = {sender, batch, m->seq, m->kind, 0};
 
 	/*
 	 * the message cannot be believed to name its pass: it is the one that router runs on this
 	 * batch
 	 */
-	r->pass[batch] = attach_read_u64(
-		&s->at, OBJ_ROUTER, l->router_record, l->router_record_size,
-		offsetof(struct router_head, batch[0].pass) + batch * sizeof(struct router_batch));
-	r->sender = (uint32_t)sender;
-	r->count++;
-	log_write(s->at.log, s->at.generation, LOG_BAD_MESSAGE, arg);
-	attach_ring(&s->at, ROLE_SCRIBE);
+	server_lost(s, r, batch);
+	accuse(s, r, sender, arg);
 }
 
 void *server_twins(const struct server *s, enum role role)

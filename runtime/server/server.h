@@ -20,6 +20,7 @@ struct ring_end {
 	size_t tail;
 	uint64_t entries; /* offset of the entries */
 	uint32_t capacity;
+	uint64_t refused; /* version of the producer's record that was refused, + 1; 0: none */
 };
 
 struct server {
@@ -46,12 +47,25 @@ void server_wait_layer(const struct server *s, uint32_t layer);
 /* The ring `name` of `batch` as its consumer sees it; lengths and offsets from the layout. */
 struct ring_end server_ring(const struct server *s, enum ring_name name, uint32_t batch);
 
-/* Whether the ring holds a message. A producer whose tail is impossible counts as silent. */
+/* Whether server_take would return anything but 0. */
 bool server_pending(const struct server *s, const struct ring_end *ring, uint64_t head);
 
-/* Copies the next message of the ring out and checks it. 1, 0 (empty) or -EBADMSG with a text. */
-MUST_CHECK int server_take(const struct server *s, const struct ring_end *ring, uint64_t head,
+/*
+ * Copies the next message of the ring out and checks it. 1; 0 if the ring is empty; -EBADMSG if the
+ * message is bad: pop it and refuse its sender; -EPROTO if the producer's tail is impossible or
+ * never stands still: refuse the producer, nothing is popped. Its successor repairs the tail, so
+ * the same version of a record is complained about once.
+ */
+MUST_CHECK int server_take(const struct server *s, struct ring_end *ring, uint64_t head,
 			   enum msg_kind kind, uint32_t batch, struct msg *out, struct err *e);
+
+/*
+ * For a successor: makes a count of its own record agree with what the other end has committed.
+ * Whether it had to: then a message is lost, and the pass it belonged to has to be run again.
+ */
+bool server_repair_tail(const struct server *s, enum ring_name name, uint32_t batch,
+			uint64_t *tail);
+bool server_repair_head(const struct server *s, const struct ring_end *ring, uint64_t *head);
 
 /* A pass's description, copied and checked: the reader's own. */
 struct pass {
@@ -80,6 +94,10 @@ uint64_t server_floor(const struct server *s, uint32_t batch);
  */
 void server_refuse(const struct server *s, struct refusal *r, const struct msg *m, uint32_t batch,
 		   enum role sender);
+/* The same of a producer's record (-EPROTO): no pass is lost by it. */
+void server_refuse_record(const struct server *s, struct refusal *r, enum role producer);
+/* Notes in the draft that the running pass of `batch` has lost a message of the caller's own. */
+void server_lost(const struct server *s, struct refusal *r, uint32_t batch);
 
 /* Where the workers of another server sleep: for team_run_last. */
 void *server_twins(const struct server *s, enum role role);

@@ -96,7 +96,7 @@ def main():
             ok(not wrong, f"{ring}: the replies keep their bytes", wrong)
             print(f"# {writer.tries} tries")
         killed = node.output().count("ended by signal 9")
-        ok(killed >= 5, "the senders were started again", node.output())
+        ok(killed >= 6, "the senders were started again", node.output())
         ok([complete(f.socket, seed) for seed in range(REPLIES)] == want, "and then the node answers as before")
         ok(node.stop() == 0, "the node ends well")
     done()

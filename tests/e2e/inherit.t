@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A gateway that inherits a record which cannot be (its predecessor's bug, or its malice) repairs it: the clients whose record it was are let go, everybody
-else's replies keep their bytes, and nobody is killed for it again and again."""
+"""A server that inherits a record which cannot be (its predecessor's bug, or its malice) repairs it. Of gateway's, the clients whose record it was are let go
+and everybody else's replies keep their bytes; of mla's and experts', every reply does. Nobody is killed for it again and again."""
 import os
 import random
 import signal
@@ -32,17 +32,19 @@ class Records:
         self.node = node
         tool = os.path.join(ROOT, "build", "test", "ring_offsets")
         text = subprocess.run([tool, object_path(node.children()["router"], "NODE")], capture_output=True, text=True, check=True).stdout
-        self.rings, self.rings_bytes, self.conns, self.stride = map(int, text.splitlines()[-1].split()[1:])
+        numbers = list(map(int, text.splitlines()[-1].split()[1:]))
+        self.rings, self.rings_bytes, self.conns, self.stride = numbers[:4]
+        self.others = {"mla": numbers[4:6], "experts": numbers[6:]}
 
-    def damage(self, change):
-        """Stops the gateway, lets change(file descriptor) write, and kills it. Until its successor lives."""
-        pid = self.node.children()["gateway"]
+    def damage(self, change, program="gateway", name="CLIENT"):
+        """Stops a server, lets change(file descriptor) write into its object, and kills it. Until its successor lives."""
+        pid = self.node.children()[program]
         os.kill(pid, signal.SIGSTOP)
-        fd = os.open(object_path(pid, "CLIENT"), os.O_RDWR)
+        fd = os.open(object_path(pid, name), os.O_RDWR)
         change(fd)
         os.close(fd)
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: self.node.children().get("gateway") not in (None, pid))
+        wait_until(lambda: self.node.children().get(program) not in (None, pid))
 
     def copies(self, i):
         size = (self.stride - WORD) // 2
@@ -124,9 +126,15 @@ def main():
             ok(node.complete(**ASK) == want and node.get("/health")[0] == 200, f"every record random, {i}: the node answers as before", node.output()[-2000:])
         records.damage(lambda fd: os.pwrite(fd, rng.randbytes(records.rings_bytes), records.rings))
         ok(node.complete(**ASK) == want, "announcements without number: the node answers as before", node.output()[-2000:])
-        before = node.children()["gateway"]
+        for program, (at, size) in records.others.items():
+            for i in range(4):
+                stream = node.stream(**ASK)
+                stream.wait_for_events(3)
+                records.damage(lambda fd: os.pwrite(fd, rng.randbytes(size - WORD), at + WORD), program, program.upper())
+                ok(stream.result() == want, f"{program}'s record random, {i}: the reply keeps its bytes", f"{stream.error or stream.reply} {node.output()[-2000:]}")
+        before = node.children()
         time.sleep(1)
-        ok(node.children().get("gateway") == before, "the gateway lives on")
+        ok(node.children() == before, "all live on", node.output()[-2000:])
         m = node.metrics()
         ok(wait_until(lambda: node.metrics()["running"] + node.metrics()["queued"] == 0), "no request is left", m)
         ok(node.stop() == 0, "the node ends with status 0", node.output()[-2000:])

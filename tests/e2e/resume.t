@@ -21,9 +21,12 @@ VICTIMS = [[s] for s in SERVERS] + [SERVERS]
 SHORT = {"prompt": "hello world", "max_tokens": 250, "seed": 7, "temperature": 1}
 
 
-def long_prompt(i):
-    """700 tokens; no two share their first page."""
-    return {"prompt": [5 + i] + [5 + j * (7 + i) % 250 for j in range(699)], "max_tokens": 20, "seed": i, "temperature": 1}
+LONG, TRIES = 1200, 2
+
+
+def long_prompt(i, n=0):
+    """No two share their first page."""
+    return {"prompt": [5 + i, 100 + n] + [5 + j * (7 + i) % 250 for j in range(LONG - 2)], "max_tokens": 20, "seed": i, "temperature": 1}
 
 
 MIXED = [{"prompt": [5 + i] + [5 + j * 11 % 250 for j in range(100 * i)], "max_tokens": 120, "seed": 100 + i, "temperature": [1, 0.6, 0][i % 3],
@@ -41,23 +44,34 @@ def differ(stream, want):
 
 
 def kill_in_decode(node, programs, want):
-    s = node.stream(**SHORT)
-    if not s.wait_for_events(rng.randrange(20, 150)):
-        return f"no events: {s.error}"
-    pids = node.kill(*programs)
-    s.result(30)
-    return differ(s, want) or ("" if len(pids) == len(programs) else "not all were there to be killed")
+    """A fast machine may have ended the reply by then: it is tried again."""
+    for _ in range(20):
+        s = node.stream(**SHORT)
+        if not s.wait_for_events(rng.randrange(20, 150)):
+            return f"no events: {s.error}"
+        pids = node.kill(*programs)
+        early = len(s.events) < 240
+        s.result(60)
+        why = differ(s, want) or ("" if len(pids) == len(programs) else "not all were there to be killed")
+        if why or early:
+            return why
+    return "the reply was always there before the kill"
 
 
-def kill_in_prefill(node, programs, i, want):
-    before = node.metrics()["prompt_tokens"]
-    s = node.stream(**long_prompt(i))
-    computed = 0
-    while computed < 100 and s.is_alive():
-        computed = node.metrics()["prompt_tokens"] - before
-    node.kill(*programs)
-    s.result(30)
-    return differ(s, want) or ("" if 100 <= computed < 650 else f"killed after {computed} of 700 tokens")
+def kill_in_prefill(node, programs, i, wants):
+    """The same, with another prompt each time: what was computed once is not computed again."""
+    for n, want in enumerate(wants):
+        before = node.metrics()["prompt_tokens"]
+        s = node.stream(**long_prompt(i, n))
+        computed = 0
+        while computed < 100 and s.is_alive():
+            computed = node.metrics()["prompt_tokens"] - before
+        node.kill(*programs)
+        s.result(60)
+        why = differ(s, want)
+        if why or 100 <= computed < LONG - 50:
+            return why
+    return f"killed after {computed} of {LONG} tokens"
 
 
 def kill_at_random(node, wants):
@@ -83,13 +97,13 @@ def kill_at_random(node, wants):
 with Folder() as f:
     talkative(f.make_model())
     options = ("--memory", "160M", "--chunk", "16", "--context", "2048", "--slots", "40")
-    node = Live(f.socket, f.model, *options)
+    node = Live(f.socket, f.model, *options[:3], "128", *options[4:])  # larger chunks: faster, and the same
     if not ok(not node.failed, "a node starts", node.failed):
         done()
     calm = node.stream(**SHORT).result()
-    calm_long = [node.stream(**long_prompt(i)).result() for i in range(len(VICTIMS))]
+    calm_long = [[node.stream(**long_prompt(i, n)).result() for n in range(TRIES)] for i in range(len(VICTIMS))]
     calm_mixed = [node.stream(**m).result() for m in MIXED]
-    ok(all([calm, *calm_long, *calm_mixed]) and calm.tokens == 250, "replies without a kill", [calm, calm_long, calm_mixed])
+    ok(all([calm, *sum(calm_long, []), *calm_mixed]) and calm.tokens == 250, "replies without a kill", [calm, calm_long, calm_mixed])
     ok(node.stop() == 0, "the undisturbed node ends", node.output())
 
     node = Live(f.socket, f.model, *options)

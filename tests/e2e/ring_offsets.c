@@ -1,8 +1,9 @@
 /*
  * Where the message rings of a running node lie: prints "RING producer consumer OBJECT offset bytes"
  * per line (of all batches together), for tests/e2e/hostile.t; last, where the client role's records
- * lie: "RECORDS rings-offset rings-bytes connections-offset bytes-of-one". The argument is a path of
- * the node object.
+ * lie: "RECORDS rings-offset rings-bytes connections-offset bytes-of-one", and those of mla and
+ * experts: "mla-offset mla-bytes experts-offset experts-bytes". The argument is a path of the node
+ * object.
  */
 #include "ipc/layout.h"
 #include "ipc/record.h"
@@ -38,7 +39,11 @@ int main(int argc, char **argv)
 	print(RING_ROUTE, OBJ_MLA, l.mla_ring, BATCHES * RING_ENTRIES);
 	print(RING_ATTEND, OBJ_EXPERTS, l.experts_ring[0], BATCHES * RING_ENTRIES);
 	print(RING_FINISH, OBJ_EXPERTS, l.experts_ring[1], BATCHES * RING_ENTRIES);
-	printf("RECORDS %" PRIu64 " %zu %" PRIu64 " %" PRIu64 "\n", l.client_record,
+	print(RING_ANNOUNCE, OBJ_CLIENT, l.client_ring, RING_ENTRIES_ANNOUNCE);
+	printf("RECORDS %" PRIu64 " %zu %" PRIu64 " %" PRIu64, l.client_record,
 	       record_bytes(l.client_record_size), l.client_conn, l.client_conn_stride);
+	printf(" %" PRIu64 " %zu %" PRIu64 " %zu\n", l.mla_record,
+	       record_bytes(sizeof(struct mla_record)), l.experts_record,
+	       record_bytes(sizeof(struct experts_record)));
 	return STATUS_OK;
 }

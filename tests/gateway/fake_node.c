@@ -120,10 +120,12 @@ static char *tx_of(const struct fake_node *n, uint32_t conn)
 struct conn_record fake_record(const struct fake_node *n, uint32_t conn)
 {
 	struct conn_record r;
+	const void *base =
+		attach_at(&n->at, OBJ_CLIENT,
+			  n->at.layout.client_conn + conn * n->at.layout.client_conn_stride);
 
-	record_read(attach_at(&n->at, OBJ_CLIENT,
-			      n->at.layout.client_conn + conn * n->at.layout.client_conn_stride),
-		    sizeof(r), 0, &r, sizeof(r));
+	if (!record_read(base, sizeof(r), 0, &r, sizeof(r)))
+		abort(); /* nobody writes meanwhile */
 	return r;
 }
 
@@ -255,10 +257,10 @@ bool fake_router(struct fake_node *n)
 	bool any = false;
 	uint64_t tail;
 
-	if (n->router_stops)
+	if (n->router_stops ||
+	    !attach_read_u64(&n->at, OBJ_CLIENT, l->client_record, l->client_record_size,
+			     offsetof(struct client_record, announce_tail), &tail))
 		return false;
-	record_read(attach_at(&n->at, OBJ_CLIENT, l->client_record), l->client_record_size,
-		    offsetof(struct client_record, announce_tail), &tail, sizeof(tail));
 	for (; h->ring_head[2][0] < tail; h->ring_head[2][0]++) {
 		const struct msg *ring = attach_at(&n->at, OBJ_CLIENT, l->client_ring);
 

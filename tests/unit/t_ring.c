@@ -36,7 +36,8 @@ static uint64_t peer(const void *record)
 {
 	uint64_t n;
 
-	record_read(record, sizeof(struct end), 0, &n, sizeof(n));
+	while (!record_read(record, sizeof(struct end), 0, &n, sizeof(n)))
+		;
 	return n;
 }
 
