@@ -92,6 +92,7 @@ class Stream(threading.Thread):
         raw = b""
         while line := r.readline():
             if line.startswith(b":"):
+                r.readline()  # a comment and its empty line, which a busy machine sees more of
                 continue
             raw += line
             if line.startswith(b"data: {"):
