@@ -27,6 +27,7 @@ struct job {
 	const char *model, *prompts;
 	const char *out[OUTPUTS]; /* --logits, --routes, --mtp-logits */
 	char *temporary[OUTPUTS];
+	bool unnamed[OUTPUTS]; /* it does not have even its temporary name yet */
 	bool json, help;
 	char **argv; /* of init */
 	int argc;
@@ -138,7 +139,21 @@ static int parse(struct job *j, int argc, char **argv, struct err *e)
 	return 0;
 }
 
-/* Opens output o under a temporary name beside its own; /dev/null if it is not wanted. */
+/* A file without a name in the folder of `path`: whatever ends us, nothing is left of it. */
+static int open_unnamed(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+	int fd = folder ? open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666) : -1;
+
+	free(folder);
+	return fd;
+}
+
+/*
+ * Opens output o without a name, or, where the file system cannot do that, under a temporary one
+ * beside its own; /dev/null if it is not wanted.
+ */
 static int open_output(struct job *j, unsigned o, struct err *e)
 {
 	int fd;
@@ -147,7 +162,10 @@ static int open_output(struct job *j, unsigned o, struct err *e)
 		return open("/dev/null", O_WRONLY | O_CLOEXEC);
 	if (asprintf(&j->temporary[o], "%s.%d.part", j->out[o], (int)getpid()) < 0)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
-	fd = open(j->temporary[o], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	fd = open_unnamed(j->out[o]);
+	j->unnamed[o] = fd >= 0;
+	if (fd < 0)
+		fd = open(j->temporary[o], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return err_set(e, -errno, "%s: cannot create %s: %s", out_name[o], j->temporary[o],
 			       strerror(errno));
@@ -228,10 +246,18 @@ static void print_report(int fd, bool json)
 		fclose(in);
 }
 
-static int name_outputs(const struct job *j, struct err *e)
+/* A link cannot replace a file, a rename can: so each gets its temporary name first. */
+static int name_outputs(struct job *j, const int fds[5], struct err *e)
 {
+	char path[32];
+
 	for (unsigned o = 0; o < OUTPUTS; o++) {
-		if (j->temporary[o] && rename(j->temporary[o], j->out[o]) < 0)
+		if (!j->temporary[o])
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fds[1 + o]);
+		if ((j->unnamed[o] &&
+		     linkat(AT_FDCWD, path, AT_FDCWD, j->temporary[o], AT_SYMLINK_FOLLOW) < 0) ||
+		    rename(j->temporary[o], j->out[o]) < 0)
 			return err_set(e, -errno, "%s: cannot name %s: %s", out_name[o], j->out[o],
 				       strerror(errno));
 	}
@@ -275,8 +301,8 @@ static int run(struct job *j, const int fds[5], int report, struct err *e)
 	}
 	node = pid;
 	take_signals();
-	for (int i = 0; i < 5; i++)
-		close(fds[i]);
+	close(fds[0]);
+	close(fds[4]); /* the report ends with the node */
 	print_report(report, j->json);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
@@ -311,7 +337,7 @@ int cmd_score(int argc, char **argv, struct err *e)
 	fds[4] = pipe_fd[1];
 	rc = run(&j, fds, pipe_fd[0], e);
 	if (rc == 0)
-		rc = name_outputs(&j, e);
+		rc = name_outputs(&j, fds, e);
 out:
 	for (unsigned o = 0; o < OUTPUTS; o++) {
 		if (j.temporary[o] && (rc || e->code))
