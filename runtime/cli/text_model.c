@@ -81,6 +81,7 @@ static int read_vocab_size(int dir, uint32_t *vocab_size, struct err *e)
 	struct file f;
 	yyjson_doc *doc;
 	yyjson_val *v;
+	double size;
 	int rc = read_file(dir, "config.json", CONFIG_MAX, &f, e);
 
 	*vocab_size = TOKENIZER_IDS_MAX;
@@ -91,12 +92,14 @@ static int read_vocab_size(int dir, uint32_t *vocab_size, struct err *e)
 	if (rc)
 		return err_exit(e, STATUS_MODEL, rc, "config.json: %s", why.text);
 	v = json_get(yyjson_doc_get_root(doc), "vocab_size");
-	if (!yyjson_is_uint(v) || yyjson_get_uint(v) == 0 || yyjson_get_uint(v) > TOKENIZER_IDS_MAX)
+	/* like config.json's own reader: 129280.0 is a whole number too */
+	size = yyjson_is_num(v) ? yyjson_get_num(v) : 0;
+	if (!(size >= 1 && size <= TOKENIZER_IDS_MAX) || size != (double)(uint32_t)size)
 		rc = err_exit(e, STATUS_MODEL, -EINVAL,
 			      "config.json: vocab_size must be an integer from 1 to %d",
 			      TOKENIZER_IDS_MAX);
 	else
-		*vocab_size = (uint32_t)yyjson_get_uint(v);
+		*vocab_size = (uint32_t)size;
 	yyjson_doc_free(doc);
 	return rc;
 }

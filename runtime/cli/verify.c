@@ -55,7 +55,7 @@ static void report_number(struct verify *v, size_t tensor, uint64_t element)
 	pthread_mutex_lock(&v->lock);
 	if (!v->damaged[tensor]) {
 		v->damaged[tensor] = 1;
-		err_exit(&e, STATUS_VERIFY, -EBADMSG,
+		err_exit(&e, STATUS_MODEL, -EBADMSG,
 			 "%s: tensor %s: element %" PRIu64 " is not a finite number",
 			 v->files->file[t->file].name, err_name(name, t->name, t->name_len),
 			 element);
@@ -268,7 +268,7 @@ static int verify(struct cli_model *m, bool json, struct err *e)
 	if (!rc) {
 		print_result(&v, seconds, json);
 		if (v.n_damaged)
-			rc = err_exit(e, STATUS_VERIFY, -EBADMSG,
+			rc = err_exit(e, STATUS_MODEL, -EBADMSG,
 				      "%" PRIu64
 				      " tensors or places are damaged. Copy their files again",
 				      v.n_damaged);
