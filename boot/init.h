@@ -70,6 +70,7 @@ struct init {
 	struct server server[ROLE_COUNT];
 	struct drain drain[DRAINS];
 	struct rings rings;
+	int ring_error; /* the maker's, as last logged */
 	struct pump pump;
 	struct listen_socket listen, counters;
 	struct progress_line progress;

@@ -13,7 +13,12 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+enum {
+	RETRY_MS = 200
+};
 
 /* An own eventfd of 64 bits cannot fail but by a bug of ours; the count is of no interest. */
 static void signal_fd(int fd)
@@ -50,6 +55,7 @@ static void *maker(void *arg)
 {
 	struct rings *r = arg;
 	struct io_uring_params params;
+	const struct timespec pause = {.tv_nsec = RETRY_MS * 1000 * 1000};
 	uint64_t made = 0;
 	int rc;
 
@@ -67,6 +73,14 @@ static void *maker(void *arg)
 		while (made - atomic_load_explicit(&r->taken, memory_order_acquire) == RINGS_READY)
 			wait_fd(r->want);
 		rc = make_one(r, made);
+		/* relaxed: only shown */
+		atomic_store_explicit(&r->failing, -rc, memory_order_relaxed);
+		if (rc && made) { /* a node that has run goes on trying */
+			signal_fd(r->ready);
+			clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+			rc = 0;
+			continue;
+		}
 		if (rc)
 			break;
 		/* release: the ring is whole; pairs with the acquire in rings_take */
@@ -131,6 +145,11 @@ int rings_take(struct rings *r, struct io_uring *ring, struct io_uring_params *p
 	atomic_store_explicit(&r->taken, taken + 1, memory_order_release);
 	signal_fd(r->want);
 	return 1;
+}
+
+int rings_failing(const struct rings *r)
+{
+	return atomic_load_explicit(&r->failing, memory_order_relaxed);
 }
 
 void rings_clear(struct rings *r)

@@ -32,7 +32,8 @@ struct rings {
 		struct io_uring_params params;
 	} stock[RINGS_READY];
 	_Atomic uint64_t made, taken; /* stock[n % RINGS_READY] */
-	_Atomic int failed;           /* -errno, release: error is written */
+	_Atomic int failed;  /* before the first was made: -errno, release: error is written */
+	_Atomic int failing; /* later: errno of the last try, 0: it went well */
 	struct err error;
 };
 
@@ -44,11 +45,15 @@ MUST_CHECK int rings_start(struct rings *r, const struct plan *plan, void *base,
 			   unsigned n_files, struct err *e);
 
 /*
- * A ring from the stock: 1; 0 if none is ready yet; -errno with the maker's error if none ever will
- * be. Never waits.
+ * A ring from the stock: 1; 0 if none is ready yet; -errno with the maker's error if not even the
+ * first could be made. Later the maker tries again until it can: memory may be short for a while.
+ * Never waits.
  */
 MUST_CHECK int rings_take(struct rings *r, struct io_uring *ring, struct io_uring_params *params,
 			  struct err *e);
+
+/* Why there has been none ready lately: an errno, or 0. */
+int rings_failing(const struct rings *r);
 
 /* `ready` has been seen. */
 void rings_clear(struct rings *r);

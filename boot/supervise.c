@@ -52,6 +52,9 @@ static const char *name_of(const struct init *in, enum role role)
 
 /* ---- Starting ---- */
 
+/* bell, io_uring and trace are the three */
+_Static_assert(3 + CLIENT_FDS + OBJ_COUNT + STORE_FILES_MAX <= SPAWN_FDS, "there is room for all");
+
 /* Descriptors in ascending order of their numbers in ipc/graph.h. */
 static void give_fds(struct init *in, enum role role)
 {
@@ -99,8 +102,13 @@ static int take_ring(struct init *in, uint64_t g, struct err *e)
 	if (in->drain[g % DRAINS].used)
 		return 0;
 	rc = rings_take(&in->rings, &in->server[ROLE_EXPERTS].ring, &params, e);
-	if (rc <= 0)
+	if (rc <= 0) {
+		if (rc == 0 && rings_failing(&in->rings) != in->ring_error)
+			log_write(in->log, 1, LOG_NO_RING,
+				  (const uint64_t[5]){(uint64_t)rings_failing(&in->rings)});
+		in->ring_error = rings_failing(&in->rings);
 		return rc;
+	}
 	memcpy(u->params, &params, sizeof(params));
 	u->base = (uint64_t)(uintptr_t)in->rings.base;
 	return 1;

@@ -165,10 +165,10 @@ int layout_make(struct layout *l, const struct plan *p, struct err *e)
 	memset(l, 0, sizeof(*l));
 	l->row_stride = (p->hidden + 127u) & ~127u;
 	l->x_stride = (p->hidden + 127u) & ~127u;
-	l->pages_per_seq = (p->context + 255) / 256;
-	l->page_list_max = (p->places + 1) * l->pages_per_seq;
-	bad = layout_router(l, p) | layout_mla(l, p) | layout_experts(l, p) | layout_clients(l, p) |
-	      layout_plain(l, p);
+	l->pages_per_seq = (uint32_t)((p->context + 255ull) / 256);
+	bad = __builtin_mul_overflow(p->places + 1ull, l->pages_per_seq, &l->page_list_max);
+	bad |= layout_router(l, p) | layout_mla(l, p) | layout_experts(l, p) |
+	       layout_clients(l, p) | layout_plain(l, p);
 	l->bytes[OBJ_NODE] = (sizeof(struct node) + 4095) & ~4095ull;
 	l->bytes[OBJ_BELLS] =
 		(sizeof(struct object_header) + sizeof(struct bells) + 4095) & ~4095ull;

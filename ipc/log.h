@@ -32,6 +32,8 @@
 	  "file %llu: the file system refuses O_DIRECT; reads go through the page cache")          \
 	X(STAGE, 3, "stage %llu")                                                                  \
 	X(DRAINED, 3, "io_uring of generation %llu is empty")                                      \
+	X(NO_RING, 1,                                                                              \
+	  "experts waits for an io_uring, which cannot be made (error %llu): tried again")         \
 	X(BAD_RECORD, 1, "the record of connection %llu was damaged: its client is let go")        \
 	X(CLIENT_LIMIT, 1, "all %llu connections are taken: newcomers wait")
 
