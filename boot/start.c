@@ -184,6 +184,7 @@ static int fill_node(struct init *in, struct err *e)
 			 in->options.template_name);
 	snprintf(node->build, sizeof(node->build), "penstock-%s", PENSTOCK_VERSION);
 	node->file_count = in->files.count;
+	node->file_packed = in->files.packed;
 	for (uint32_t i = 0; i < in->files.count; i++) {
 		const struct store_file *f = &in->files.file[i];
 

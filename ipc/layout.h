@@ -356,6 +356,7 @@ struct node {
 	 */
 	struct node_uring uring[4];
 	uint32_t file_count;
+	uint32_t file_packed; /* 1: they are the parts of a packed store */
 	struct node_file file[1024];
 };
 

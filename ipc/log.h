@@ -24,6 +24,12 @@
 	X(BAD_MESSAGE, 1, "a message of role %llu, batch %llu, seq %llu was refused (field %llu)") \
 	X(READ_ERROR, 0,                                                                           \
 	  "layer %llu expert %llu part %llu: read at byte %llu failed with error %llu")            \
+	X(BAD_PIECE, 0,                                                                            \
+	  "layer %llu expert %llu: the piece at byte %llu of file %llu is damaged: its hash "      \
+	  "is another")                                                                            \
+	X(OTHER_COPY, 1,                                                                           \
+	  "layer %llu expert %llu: file %llu at byte %llu is damaged (error %llu); the other "     \
+	  "copy is read")                                                                          \
 	X(BAD_EXPERT, 0,                                                                           \
 	  "layer %llu expert %llu part %llu: a number that is not finite at byte %llu")            \
 	X(REQUEST, 3,                                                                              \

@@ -23,9 +23,10 @@ uint32_t ffn_inner_max(const struct model_config *c)
 }
 
 struct mlp_scratch {
-	uint16_t *x;  /* gathered rows [width] */
-	float *g, *u; /* a worker's own columns: [ROW_BLOCK][share] each */
-	uint16_t *v;  /* [pad128(inner)] */
+	uint16_t *x;          /* gathered rows [width] */
+	float *g, *u;         /* a worker's own columns: [ROW_BLOCK][share] each */
+	struct int8_block *q; /* a worker's own: [ROW_BLOCK] rows of x or v for 4-bit matrices */
+	uint16_t *v;          /* [pad128(inner)] */
 };
 
 /* The most columns of an inner width that one worker gets. */
@@ -38,7 +39,8 @@ static size_t share_max(size_t inner, unsigned workers)
 
 /*
  * For `rows` rows of x and v. g and u are private: parts of a set differ in width, so columns that
- * are one worker's in a part are another's in the next.
+ * are one worker's in a part are another's in the next. So is q: to make it is little work beside
+ * the product, and sharing it would cost a barrier.
  */
 static size_t lay_out(struct mlp_scratch *s, char *base, size_t width, size_t inner, size_t rows,
 		      unsigned workers, unsigned index)
@@ -46,16 +48,20 @@ static size_t lay_out(struct mlp_scratch *s, char *base, size_t width, size_t in
 	size_t block = rows < ROW_BLOCK ? rows : ROW_BLOCK;
 	size_t x = scratch_round(rows * width * 2);
 	size_t f = scratch_round(block * share_max(inner, workers) * 4);
+	size_t longest = width > pad128(inner) ? width : pad128(inner);
+	size_t q = scratch_round(block * (longest / 128) * sizeof(struct int8_block));
+	size_t each = 2 * f + q;
 
 	if (base) {
-		char *own = base + x + 2 * index * f;
+		char *own = base + x + index * each;
 
 		s->x = (uint16_t *)(void *)base;
 		s->g = (float *)(void *)own;
 		s->u = (float *)(void *)(own + f);
-		s->v = (uint16_t *)(void *)(base + x + 2 * workers * f);
+		s->q = (struct int8_block *)(void *)(own + 2 * f);
+		s->v = (uint16_t *)(void *)(base + x + workers * each);
 	}
-	return x + 2 * workers * f + scratch_round(rows * pad128(inner) * 2);
+	return x + workers * each + scratch_round(rows * pad128(inner) * 2);
 }
 
 size_t ffn_scratch_bytes(const struct model_config *c, uint32_t inner, uint32_t rows,
@@ -81,33 +87,67 @@ static void gather(const struct model *m, uint16_t *out, const uint16_t *x, cons
 		memcpy(out + i * width, x + list[i] * width, width * sizeof(*x));
 }
 
+/* Rows of activations as the products with a matrix take them. */
+struct input {
+	const uint16_t *x; /* [rows][ldx] */
+	size_t ldx;
+	const struct int8_block *q; /* 4 bits: the same rows, [rows][ldx / 128] */
+};
+
+static struct input input_for(const struct model *m, const struct weight *w, struct int8_block *q,
+			      const uint16_t *x, size_t ldx, size_t rows)
+{
+	if (w->type != WEIGHT_Q4)
+		return (struct input){.x = x, .ldx = ldx};
+	for (size_t r = 0; r < rows; r++)
+		m->kernels->to_int8(q + r * (ldx / 128), x + r * ldx, ldx);
+	return (struct input){.q = q, .ldx = ldx};
+}
+
+static void product(const struct model *m, float *y, size_t ldy, const struct weight *w,
+		    size_t begin, size_t end, const struct input *in, size_t rows)
+{
+	if (in->q)
+		m->kernels->matmul_q4(y, ldy, w, begin, end, in->q, in->ldx / 128, rows);
+	else
+		m->kernels->matmul(y, ldy, w, begin, end, in->x, in->ldx, rows);
+}
+
 /* v = silu(g) * u for this worker's share of the inner width, for at most ROW_BLOCK rows. */
 static void enter(const struct model *m, const struct weight mlp[3], const struct mlp_scratch *s,
 		  uint16_t *v, const uint16_t *x, size_t rows, const struct worker *w)
 {
 	size_t inner = mlp[0].n_out, stride = pad128(inner), width = model_width(m->config);
 	size_t begin, end, n;
+	struct input in;
 
 	worker_share(w, inner, OUT_GRAIN, &begin, &end);
 	if (begin == end)
 		return;
 	n = end - begin;
-	m->kernels->matmul(s->g, n, &mlp[0], begin, end, x, width, rows);
-	m->kernels->matmul(s->u, n, &mlp[1], begin, end, x, width, rows);
+	in = input_for(m, &mlp[0], s->q, x, width, rows);
+	product(m, s->g, n, &mlp[0], begin, end, &in, rows);
+	product(m, s->u, n, &mlp[1], begin, end, &in, rows);
 	for (size_t i = 0; i < rows; i++)
 		m->kernels->silu_mul(v + i * stride + begin, s->g + i * n, s->u + i * n, n,
 				     (end == inner ? stride : end) - begin);
 }
 
 /* f = down(v) for this worker's share of the outputs. */
-static void leave(const struct model *m, const struct weight mlp[3], float *f, const uint16_t *v,
-		  size_t rows, const struct worker *w)
+static void leave(const struct model *m, const struct weight mlp[3], const struct mlp_scratch *s,
+		  float *f, const uint16_t *v, size_t rows, const struct worker *w)
 {
 	size_t width = model_width(m->config), inner = pad128(mlp[0].n_out), begin, end;
 
 	worker_share(w, mlp[2].n_out, OUT_GRAIN, &begin, &end);
-	if (begin < end)
-		m->kernels->matmul(f + begin, width, &mlp[2], begin, end, v, inner, rows);
+	if (begin == end)
+		return;
+	for (size_t at = 0; at < rows; at += ROW_BLOCK) {
+		size_t n = rows - at < ROW_BLOCK ? rows - at : ROW_BLOCK;
+		struct input in = input_for(m, &mlp[2], s->q, v + at * inner, inner, n);
+
+		product(m, f + at * width + begin, width, &mlp[2], begin, end, &in, n);
+	}
 }
 
 void ffn_mlp(const struct model *m, const struct weight mlp[3], const uint16_t *x,
@@ -129,7 +169,7 @@ void ffn_mlp(const struct model *m, const struct weight mlp[3], const uint16_t *
 		}
 		enter(m, mlp, &s, s.v, list ? s.x : x + at * width, rows, w);
 		worker_barrier(w);
-		leave(m, mlp, f + at * width, s.v, rows, w);
+		leave(m, mlp, &s, f + at * width, s.v, rows, w);
 	}
 }
 
@@ -170,7 +210,7 @@ void ffn_mlp_set(const struct model *m, const struct ffn_part *part, uint32_t pa
 	worker_barrier(w);
 	v = s.v;
 	for (uint32_t i = 0; i < parts; i++) {
-		leave(m, part[i].mlp, part[i].f, v, part[i].n, w);
+		leave(m, part[i].mlp, &s, part[i].f, v, part[i].n, w);
 		v += part[i].n * pad128(part[i].mlp[0].n_out);
 	}
 }

@@ -108,8 +108,79 @@ static bool layer_ok(const struct index *ix, uint32_t number)
 	       span_ok(layer->first_expert, c->n_routed_experts, ix->experts.count);
 }
 
+/* Bytes that can be read of a file, or of a packed store's addresses. */
+static uint64_t source_bytes(const struct index *ix, uint32_t file)
+{
+	return ix->pack.parts ? ix->pack.end : index_file(ix, file)->bytes;
+}
+
+/* In a packed store everything about an expert follows from its number. */
+static bool packed_expert_ok(const struct index *ix, const struct index_expert *expert,
+			     const struct expert_layout *layout)
+{
+	const struct index_pack_area *a = &ix->pack.area[PACK_EXPERTS];
+	const uint64_t begin = a->off + index_expert_number(ix, expert) * a->stride;
+
+	for (unsigned part = 0; part < EXPERT_PARTS; part++) {
+		uint64_t scale = ix->expert_type == INDEX_FP8 ? begin + layout->scale[part] : 0;
+
+		if (expert->part[part].off != begin + layout->data[part] ||
+		    expert->part[part].scale_off != scale || expert->part[part].file)
+			return false;
+	}
+	return true;
+}
+
+static bool area_ok(const struct index *ix, const struct index_pack_area *a)
+{
+	uint64_t len;
+	uint64_t leaves;
+
+	/* the last item ends inside the addresses, and every piece has its hash */
+	return !(a->off % PACK_PIECE) && a->bytes && !(a->bytes % DRIVE_ALIGN) &&
+	       a->stride >= a->bytes && !(a->stride % DRIVE_ALIGN) &&
+	       (ix->pack.parts == 1 || !(a->stride % PACK_PIECE)) &&
+	       !__builtin_mul_overflow(a->count, a->stride, &len) &&
+	       span_ok(a->off, len, ix->pack.end) &&
+	       !__builtin_mul_overflow(a->count, pack_pieces(a), &leaves) &&
+	       span_ok(a->first_leaf, leaves, ix->pack.hashes.count / PACK_HASH);
+}
+
+static int check_pack(const struct index *ix, struct err *e)
+{
+	const struct index_pack *k = &ix->pack;
+	struct expert_layout layout;
+
+	if (!k->parts)
+		return 0;
+	if (k->parts > PACK_PARTS_MAX || !k->copies || k->copies > PACK_COPIES_MAX ||
+	    k->data_off % DRIVE_ALIGN || k->data_off > (uint64_t)1 << 48 ||
+	    k->end > (uint64_t)1 << 60 || k->end % PACK_PIECE)
+		return bad(e, "the packed store's parts are impossible");
+	if (!array_ok(ix, &k->hashes, 1))
+		return bad(e, "the hashes lie outside the object");
+	if (!area_ok(ix, &k->area[PACK_RESIDENT]) || !area_ok(ix, &k->area[PACK_EXPERTS]) ||
+	    k->area[PACK_RESIDENT].count != 1)
+		return bad(e, "an area lies outside the packed store");
+	index_expert_layout(&ix->config, ix->expert_type, &layout);
+	if (k->area[PACK_EXPERTS].bytes != layout.bytes ||
+	    k->area[PACK_EXPERTS].count != ix->experts.count)
+		return bad(e, "the packed experts do not match the config");
+	for (uint32_t c = 0; c < k->copies; c++)
+		for (uint32_t p = 0; p < k->parts; p++)
+			if (k->file[c][p] >= ix->files.count)
+				return bad(e, "a part has no file");
+	return 0;
+}
+
 static bool expert_ok(const struct index *ix, const struct index_expert *expert)
 {
+	struct expert_layout layout;
+
+	if (ix->pack.parts) {
+		index_expert_layout(&ix->config, ix->expert_type, &layout);
+		return packed_expert_ok(ix, expert, &layout);
+	}
 	for (unsigned part = 0; part < EXPERT_PARTS; part++) {
 		uint64_t scale = expert->part[part].scale_off;
 		uint32_t n_out;
@@ -117,7 +188,7 @@ static bool expert_ok(const struct index *ix, const struct index_expert *expert)
 
 		tensor_expert_shape(&ix->config, part, &n_out, &n_in);
 		if (expert->part[part].file >= ix->files.count ||
-		    !span_ok(expert->part[part].off, index_part_bytes(ix),
+		    !span_ok(expert->part[part].off, index_part_bytes(ix, part),
 			     index_file(ix, expert->part[part].file)->bytes))
 			return false;
 		if (ix->expert_type == INDEX_BF16)
@@ -128,6 +199,15 @@ static bool expert_ok(const struct index *ix, const struct index_expert *expert)
 			return false;
 	}
 	return true;
+}
+
+/* Reads of a packed store stay in the area of resident tensors, whose pieces have hashes. */
+static bool load_in_area(const struct index *ix, const struct index_load *load)
+{
+	const struct index_pack_area *a = &ix->pack.area[PACK_RESIDENT];
+
+	return !ix->pack.parts || (load->file_off >= a->off &&
+				   span_ok(load->file_off - a->off, load->bytes, a->bytes));
 }
 
 static int check_loads(const struct index *ix, struct err *e)
@@ -142,8 +222,9 @@ static int check_loads(const struct index *ix, struct err *e)
 		if (load->stored < INDEX_F32 || load->stored > INDEX_FP8 || load->widen > 1 ||
 		    (load->widen && load->stored != INDEX_BF16) || load->bytes % size ||
 		    load->file >= ix->files.count || load->name >= ix->names.count ||
-		    !span_ok(load->file_off, load->bytes, index_file(ix, load->file)->bytes) ||
+		    !span_ok(load->file_off, load->bytes, source_bytes(ix, load->file)) ||
 		    load->off % 64 || load->off < sizeof(struct resident_header) ||
+		    !load_in_area(ix, load) ||
 		    !span_ok(load->off, load->bytes, ix->resident_bytes) ||
 		    !span_ok(load->off, load->bytes << load->widen, ix->resident_bytes))
 			return bad(e, "a read lies outside its file or the resident object");
@@ -179,7 +260,8 @@ int index_open(const struct index **out, const void *map, uint64_t len, struct e
 		return bad(e, "longer than its object");
 	if (ix->resident_bytes < sizeof(struct resident_header) || ix->resident_bytes > size_max)
 		return bad(e, "the resident object's size is impossible");
-	if (ix->expert_type != INDEX_FP8 && ix->expert_type != INDEX_BF16)
+	if (ix->expert_type != INDEX_FP8 && ix->expert_type != INDEX_BF16 &&
+	    (ix->expert_type != INDEX_Q4 || !ix->pack.parts))
 		return bad(e, "the experts' type is unknown");
 	if (memchr(ix->template_problem, 0, sizeof(ix->template_problem)) == NULL ||
 	    memchr(ix->tokenizer_problem, 0, sizeof(ix->tokenizer_problem)) == NULL ||
@@ -191,6 +273,8 @@ int index_open(const struct index **out, const void *map, uint64_t len, struct e
 	for (uint64_t i = 0; !rc && i < ix->files.count; i++)
 		if (!memchr(index_file(ix, (uint32_t)i)->name, 0, sizeof(index_file(ix, 0)->name)))
 			rc = bad(e, "a file's name is not terminated");
+	if (!rc)
+		rc = check_pack(ix, e);
 	if (!rc)
 		rc = check_loads(ix, e);
 	if (!rc)

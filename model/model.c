@@ -156,14 +156,19 @@ static int attach_mlp(const struct attach *a, struct layer *l, const struct inde
 	return 0;
 }
 
-/* The scales of all routed experts of a layer lie in the resident object. */
+/*
+ * The scales of all routed experts of a layer lie in the resident object, or (packed) in their
+ * slots.
+ */
 static int check_experts(const struct attach *a)
 {
 	const struct index *ix = a->m->index;
 	const struct model_config *c = &ix->config;
 	uint64_t bytes = scale_bytes(c->hidden_size, c->moe_intermediate_size);
 
-	for (uint32_t i = 0; ix->expert_type == INDEX_FP8 && i < c->n_routed_experts; i++)
+	if (ix->expert_type != INDEX_FP8 || ix->pack.parts)
+		return 0;
+	for (uint32_t i = 0; i < c->n_routed_experts; i++)
 		for (int p = 0; p < EXPERT_PARTS; p++)
 			if (!in_resident(a, index_expert(ix, a->layer, i)->part[p].scale_off, bytes,
 					 sizeof(float)))
@@ -240,20 +245,28 @@ int model_attach(struct model *m, const struct index *ix, const void *resident,
 void model_expert(const struct model *m, uint32_t layer, uint32_t expert, const void *const part[3],
 		  struct weight out[3])
 {
-	const struct index_expert *x = index_expert(m->index, layer, expert);
+	const struct index *ix = m->index;
+	const struct index_expert *x = index_expert(ix, layer, expert);
 	const struct model_config *c = m->config;
-	bool fp8 = m->index->expert_type == INDEX_FP8;
 
 	for (int p = 0; p < EXPERT_PARTS; p++) {
-		const char *scale = m->resident + x->part[p].scale_off;
 		bool down = p == EXPERT_DOWN;
+		const char *scale = m->resident + x->part[p].scale_off;
 
+		if (ix->pack.parts) /* before the matrix */
+			scale = (const char *)part[p] - (x->part[p].off - x->part[p].scale_off);
 		out[p] = (struct weight){
 			.data = part[p],
-			.scale = fp8 ? (const float *)(const void *)scale : NULL,
 			.n_out = down ? c->hidden_size : c->moe_intermediate_size,
 			.n_in = down ? c->moe_intermediate_size : c->hidden_size,
-			.type = fp8 ? WEIGHT_FP8 : WEIGHT_BF16,
+			.type = WEIGHT_BF16,
 		};
+		if (ix->expert_type == INDEX_FP8) {
+			out[p].type = WEIGHT_FP8;
+			out[p].scale = (const float *)(const void *)scale;
+		} else if (ix->expert_type == INDEX_Q4) {
+			out[p].type = WEIGHT_Q4;
+			out[p].table = ix->pack.table;
+		}
 	}
 }

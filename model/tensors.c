@@ -58,6 +58,7 @@ const char *tensor_damage_text(char out[TENSOR_DAMAGE_TEXT], const struct index 
 	const struct model_config *c = &ix->config;
 	const char *what = !code             ? "a number in it is not finite: the file is damaged"
 			   : code == ENODATA ? "the file ends before it: it was cut"
+			   : code == EBADMSG ? "a piece of it is damaged: its hash is another"
 					     : strerror(code);
 	const char *file;
 	char name[204];

@@ -45,13 +45,6 @@ static void set_code(struct q4_group *g, size_t row, size_t input, uint8_t code)
 	*p = (uint8_t)(input < 16 ? (*p & 0xf0) | code : (*p & 15) | code << 4);
 }
 
-static uint8_t get_code(const struct q4_group *g, size_t row, size_t input)
-{
-	uint8_t v = g->code[input % 16 / 4][row][input % 4];
-
-	return input < 16 ? v & 15 : v >> 4;
-}
-
 /* What the best scale for the codes that 1 / inv gives would explain of the sum of squares. */
 static float explained(const float w[Q4_GROUP], float inv, const uint8_t code[HALVES],
 		       const int8_t table[16], float *scale)
@@ -138,6 +131,6 @@ void q4_unpack_row(float *w, const struct q4_group *tile, size_t row, size_t n_i
 	for (size_t i = 0; i < n_in; i++) {
 		const struct q4_group *g = &tile[i / Q4_GROUP];
 
-		w[i] = (float)table[get_code(g, row, i % Q4_GROUP)] * bf16_to_f32(g->scale[row]);
+		w[i] = (float)table[q4_code(g, row, i % Q4_GROUP)] * bf16_to_f32(g->scale[row]);
 	}
 }

@@ -56,6 +56,13 @@ static inline uint64_t q4_bytes(uint64_t n_out, uint64_t n_in)
 	return (n_out + Q4_ROWS - 1) / Q4_ROWS * q4_tile_bytes(n_in);
 }
 
+static inline uint8_t q4_code(const struct q4_group *g, size_t row, size_t input)
+{
+	uint8_t v = g->code[input % 16 / 4][row][input % 4];
+
+	return input < 16 ? v & 15 : v >> 4;
+}
+
 /*
  * Makes one tile of `rows` (1 to 16) rows of weights, FP32 [rows][ld]. Each scale is the best of
  * some by the sum of squared errors, the same on every machine. A group that holds a number that is

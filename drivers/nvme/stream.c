@@ -166,7 +166,7 @@ static void cut(struct stream *s, struct stream_job *job, uint32_t x, uint64_t n
 
 	*fl = (struct flight){.job = job,
 			      .off = e->off + at,
-			      .dest = e->dest + at,
+			      .dest = e->dest + at / STREAM_PIECE * e->step,
 			      .since_ns = now,
 			      .bytes = bytes,
 			      .need = need < bytes ? (uint32_t)need : bytes,

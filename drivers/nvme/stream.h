@@ -21,7 +21,7 @@ enum {
 	STREAM_DEPTH = 16,  /* reads in flight on one drive */
 	STREAM_DRIVES = 16, /* with queues of their own; more share these */
 	STREAM_TRIES = 4,   /* a read that fails is tried again this often */
-	STREAM_EXTENTS = 3
+	STREAM_EXTENTS = 8  /* of one job */
 };
 
 /* Who is served first. */
@@ -39,6 +39,8 @@ struct stream_extent {
 	uint64_t need; /* of these, from off, must be there */
 	uint64_t
 		dest; /* in the slots object, DRIVE_ALIGN-aligned; the whole extent inside one registered piece */
+	uint64_t
+		step; /* from one STREAM_PIECE to the next in memory; STREAM_PIECE: without a gap */
 	uint32_t file; /* number of the registered file */
 	uint32_t pad;
 };
@@ -56,7 +58,7 @@ struct stream_job {
 	uint64_t asked[STREAM_EXTENTS]; /* bytes of each extent already asked for */
 	int32_t error;                  /* first error, negative errno; valid with done */
 	uint32_t failed_extent;
-	uint64_t failed_at; /* byte in the file of that error */
+	uint64_t failed_at; /* byte in that extent's file of that error */
 	/* written by the stream, read by the caller */
 	_Atomic uint64_t arrived[STREAM_EXTENTS]; /* release: bytes that are there without a gap */
 	_Atomic uint32_t flying;                  /* reads in flight */

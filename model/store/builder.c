@@ -28,8 +28,9 @@ int builder_init(struct builder *p, const struct store_files *f, struct err *e)
 	memset(p, 0, sizeof(*p));
 	p->files = f;
 	p->e = e;
-	p->source = store_files_find(f, index_name, strlen(index_name)) < 0 ? "model.safetensors"
-									    : index_name;
+	p->source = f->packed                                                 ? f->file[0].name
+		    : store_files_find(f, index_name, strlen(index_name)) < 0 ? "model.safetensors"
+									      : index_name;
 	p->resident = sizeof(struct resident_header);
 	p->bounce = aligned_alloc(DRIVE_ALIGN, BUILDER_BOUNCE_BYTES);
 	if (!p->bounce)
@@ -41,6 +42,7 @@ int builder_init(struct builder *p, const struct store_files *f, struct err *e)
 void builder_fini(struct builder *p)
 {
 	tensor_table_free(&p->table);
+	pack_close(&p->pack);
 	free(p->bounce);
 	free(p->layers);
 	free(p->experts);
@@ -167,13 +169,15 @@ int builder_read(struct builder *p, const char *name, uint64_t max, char **text,
 		 struct err *e)
 {
 	int file = store_files_find(p->files, name, strlen(name));
+	const char *packed = p->files->packed ? pack_text(&p->pack, name, len) : NULL;
 	uint64_t bytes;
 
 	*text = NULL;
-	*len = 0;
-	if (file < 0)
+	if (!packed)
+		*len = 0;
+	if (!packed && (p->files->packed || file < 0))
 		return 0;
-	bytes = p->files->file[file].bytes;
+	bytes = packed ? *len : p->files->file[file].bytes;
 	if (bytes > max)
 		return err_exit(e, STATUS_MODEL, -EFBIG,
 				"%s: %" PRIu64 " bytes are more than the limit of %" PRIu64, name,
@@ -183,6 +187,10 @@ int builder_read(struct builder *p, const char *name, uint64_t max, char **text,
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "%s: no memory for %" PRIu64 " bytes",
 				name, bytes);
 	*len = bytes;
+	if (packed) {
+		memcpy(*text, packed, bytes);
+		return 0;
+	}
 	return store_read(p->files, (uint32_t)file, 0, *text, bytes, p->bounce,
 			  BUILDER_BOUNCE_BYTES, e);
 }
@@ -214,6 +222,8 @@ int builder_write(struct builder *p, void *out, size_t cap, size_t *used)
 
 	const struct index_span tokenizer = place(&end, p->tokenizer_bytes, 1);
 	const struct index_span candidates = place(&end, p->candidates_bytes, 1);
+	const struct index_span hashes =
+		place(&end, p->pack.map.parts ? p->pack.geometry.leaves * PACK_HASH : 0, 1);
 
 	end = round_up(end, RESIDENT_ALIGN);
 	*used = end;
@@ -236,6 +246,8 @@ int builder_write(struct builder *p, void *out, size_t cap, size_t *used)
 	ix->names = names;
 	ix->tokenizer = tokenizer;
 	ix->candidates = candidates;
+	ix->pack = p->pack.map;
+	ix->pack.hashes = hashes;
 	ix->template_id = p->template_id;
 	memcpy(ix->template_problem, p->template_problem, sizeof(ix->template_problem));
 	memcpy(ix->tokenizer_problem, p->tokenizer_problem, sizeof(ix->tokenizer_problem));
@@ -250,6 +262,7 @@ int builder_write(struct builder *p, void *out, size_t cap, size_t *used)
 	copy_span(ix, names, p->names, 1);
 	copy_span(ix, tokenizer, p->tokenizer, 1);
 	copy_span(ix, candidates, p->candidates, 1);
+	copy_span(ix, hashes, p->pack.hashes, 1);
 	for (uint32_t i = 0; i < p->files->count; i++) {
 		struct index_file *file = (struct index_file *)(void *)((char *)ix + files.off) + i;
 

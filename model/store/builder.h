@@ -7,8 +7,7 @@
 #define MODEL_STORE_BUILDER_H
 
 #include "model/index.h"
-#include "model/store/files.h"
-#include "model/store/table.h"
+#include "model/store/pack.h"
 
 enum {
 	BUILDER_BOUNCE_BYTES = 1 << 20
@@ -18,6 +17,7 @@ struct builder {
 	const struct store_files *files;
 	const char *source; /* for messages about missing tensors: the file that should name them */
 	void *bounce;       /* BUILDER_BOUNCE_BYTES, for store_read */
+	struct pack pack;   /* of a packed store; else all zero */
 	struct tensor_table table;
 	struct model_config config;
 	struct index_tensor embed, norm, head;

@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -104,6 +106,67 @@ not_regular:
 			path, file->name);
 }
 
+/* A part of a packed store: a regular file or a block device. */
+static int open_part(struct store_files *f, const char *path, size_t len, struct err *e)
+{
+	const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+	struct store_file *file = &f->file[f->count];
+	char name[PATH_MAX];
+	const char *slash;
+	struct stat st;
+	off_t end;
+
+	if (!len || len >= sizeof(name))
+		return err_exit(e, STATUS_MODEL, -EINVAL, "%.100s: the name of a part is %s", path,
+				len ? "too long" : "empty");
+	if (f->count == STORE_FILES_MAX)
+		return err_exit(e, STATUS_MODEL, -E2BIG, "more than %d parts", STORE_FILES_MAX);
+	memcpy(name, path, len);
+	name[len] = 0;
+	if (stat(name, &st) < 0)
+		return err_exit(e, STATUS_MODEL, -errno, "%s: cannot open the model: %s", name,
+				strerror(errno));
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_exit(
+			e, STATUS_MODEL, -EINVAL,
+			"%s: a model is a checkpoint's directory, or a packed store: a file or "
+			"a block device",
+			name);
+	f->count++; /* from here on closed by the caller */
+	file->fd = open(name, flags | O_DIRECT);
+	file->direct = file->fd >= 0;
+	if (file->fd < 0)
+		file->fd = open(name, flags);
+	end = file->fd < 0 ? -1 : lseek(file->fd, 0, SEEK_END);
+	if (end < 0)
+		return err_exit(e, STATUS_MODEL, -errno, "%s: cannot open: %s", name,
+				strerror(errno));
+	slash = strrchr(name, '/');
+	snprintf(file->name, sizeof(file->name), "%.255s", slash ? slash + 1 : name);
+	file->bytes = (uint64_t)end;
+	return 0;
+}
+
+static int open_parts(struct store_files *f, const char *path, struct err *e)
+{
+	struct stat st;
+	int rc = 0;
+
+	f->packed = 1;
+	/* a name that has a comma in itself */
+	if (!stat(path, &st) || !strchr(path, ','))
+		return open_part(f, path, strlen(path), e);
+	while (!rc) {
+		size_t len = strcspn(path, ",");
+
+		rc = open_part(f, path, len, e);
+		path += len;
+		if (!*path++)
+			break;
+	}
+	return rc;
+}
+
 int store_files_open(struct store_files *f, const char *path, struct err *e)
 {
 	DIR *dir;
@@ -113,9 +176,18 @@ int store_files_open(struct store_files *f, const char *path, struct err *e)
 	memset(f, 0, sizeof(*f));
 	for (size_t i = 0; i < STORE_FILES_MAX; i++)
 		f->file[i].fd = -1;
+	if (fd < 0 && (errno == ENOTDIR || strchr(path, ','))) {
+		rc = open_parts(f, path, e);
+		if (rc)
+			store_files_close(f);
+		return rc;
+	}
 	if (fd < 0)
-		return err_exit(e, STATUS_MODEL, -errno,
-				"%s: cannot open the model's directory: %s", path, strerror(errno));
+		return err_exit(
+			e, STATUS_MODEL, -errno,
+			"%s: cannot open the model: %s. It is a checkpoint's directory or a "
+			"packed store",
+			path, strerror(errno));
 	dir = fdopendir(fd);
 	if (!dir) {
 		rc = err_exit(e, STATUS_MODEL, -errno, "%s: cannot list the directory: %s", path,

@@ -1,5 +1,6 @@
 /*
- * The files of a model: a checkpoint directory's regular files opened by name, unparsed. `init`
+ * The files of a model: a checkpoint directory's regular files opened by name, or the parts of a
+ * packed store, unparsed. `init`
  * opens them for a node (and hands the descriptors to the loader and, registered with io_uring, to
  * experts); the one-shot commands open them for themselves. A descriptor's place in the list is its
  * number everywhere (index_file, io_uring's fixed files).
@@ -27,7 +28,7 @@ struct store_file {
 /* Plain data apart from the descriptors, so that init can publish it in its own object. */
 struct store_files {
 	uint32_t count;
-	uint32_t pad;
+	uint32_t packed; /* 1: parts of a packed store, which pack_open puts in order */
 	struct store_file file[STORE_FILES_MAX];
 };
 
@@ -36,7 +37,8 @@ struct store_files {
  * chat_template.jinja, model.safetensors.index.json and every *.safetensors of the directory
  * `path`, sorted by name. Symlinks are followed; anything that is not a regular file is an error
  * that names it. Missing files are no error here except the directory itself and config.json.
- * Status 3.
+ * Where `path` is no directory it is a packed store: a file or block device, or several with commas
+ * between them, for the parts of a striped set and their copies in any order. Status 3.
  */
 MUST_CHECK int store_files_open(struct store_files *f, const char *path, struct err *e);
 void store_files_close(struct store_files *f);

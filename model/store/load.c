@@ -3,10 +3,11 @@
  * (the survey sorted them so), and most are small scales: they are read together, a window of the
  * file at a time. A few readers take such windows in the order of the list, so that the drive is
  * busy while what it delivered is checked and put in place; the count that others see is that of
- * the list's unbroken beginning.
+ * the list's unbroken beginning. Of a packed store whole pieces are read, and their hashes checked.
  */
 #include "model/store/load.h"
 
+#include "model/store/pack.h"
 #include "runtime/huge.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@
 
 enum {
 	READERS = 3,
-	WINDOW_BYTES = 8 << 20, /* a multiple of DRIVE_ALIGN */
+	WINDOW_BYTES = 8 << 20, /* a multiple of DRIVE_ALIGN and of PACK_PIECE */
 	GAP_BYTES =
 		64 << 10 /* unneeded bytes between two tensors that are cheaper read than skipped */
 };
@@ -52,6 +53,7 @@ struct reader {
 struct loading {
 	const struct index *ix;
 	const struct store_files *files;
+	struct pack_source packed; /* where the model is a packed store */
 	const struct index_load *load;
 	char *resident;
 	uint64_t bytes;       /* of it */
@@ -72,7 +74,7 @@ static void cut_job(const struct loading *l, struct job *job)
 	uint64_t limit;
 
 	job->begin = c;
-	job->file_off = end & ~(uint64_t)(DRIVE_ALIGN - 1);
+	job->file_off = end & ~(uint64_t)((l->ix->pack.parts ? PACK_PIECE : DRIVE_ALIGN) - 1);
 	limit = job->file_off + WINDOW_BYTES;
 	for (; c.i < l->ix->loads.count; c.i++, c.done = 0) {
 		uint64_t start;
@@ -120,6 +122,21 @@ static void cut_memory(struct loading *l, struct job *job)
 	l->filled += job->fill_bytes;
 }
 
+/* Of a packed store: whole pieces. The window begins with one. */
+static int read_pieces(struct reader *r)
+{
+	const struct index_pack_area *a = &r->l->ix->pack.area[PACK_RESIDENT];
+	char *to = r->window;
+	int rc = 0;
+
+	for (uint64_t at = r->job.file_off; !rc && at < r->job.file_end; at += PACK_PIECE) {
+		rc = pack_read(&r->l->packed, PACK_RESIDENT, 0, (at - a->off) / PACK_PIECE, to,
+			       &r->e);
+		to += PACK_PIECE;
+	}
+	return rc;
+}
+
 /*
  * Reads a job's bytes. Window and file offset are aligned alike, so that only the file's ragged end
  * goes through the bounce buffer.
@@ -134,6 +151,8 @@ static int read_job(struct reader *r)
 	char tail[2 * DRIVE_ALIGN];
 	char *bounce = tail + (DRIVE_ALIGN - (uintptr_t)tail % DRIVE_ALIGN) % DRIVE_ALIGN;
 
+	if (l->ix->pack.parts)
+		return read_pieces(r);
 	end = end < file_bytes ? end : file_bytes;
 	if (end <= job->file_off)
 		return 0; /* empty tensors at the file's end */
@@ -304,6 +323,10 @@ int load_resident(const struct index *ix, const struct store_files *files, void 
 	struct loading l = {
 		.ix = ix,
 		.files = files,
+		.packed = {.files = files,
+			   .map = &ix->pack,
+			   .hashes = (const uint8_t *)ix + ix->pack.hashes.off,
+			   .isa = cpu_isa_best()},
 		.load = (const struct index_load *)(const void *)((const char *)ix + ix->loads.off),
 		.resident = resident,
 		.bytes = ix->resident_bytes,

@@ -187,6 +187,28 @@ static int add_tensor(struct builder *p, const char *name, const struct tensor_s
 	}
 }
 
+/* In a packed store an expert's place follows from its number. */
+static int add_packed_expert(struct builder *p, struct index_expert *to)
+{
+	const struct index_pack_area *a = &p->pack.map.area[PACK_EXPERTS];
+	struct expert_layout layout;
+	uint64_t begin;
+
+	p->expert_type = p->pack.geometry.expert_type;
+	index_expert_layout(&p->config, p->expert_type, &layout);
+	if (a->bytes != layout.bytes || p->n_experts >= a->count)
+		return err_exit(p->e, STATUS_MODEL, -EBADMSG,
+				"%s: the store's experts are not those of its config.json",
+				p->source);
+	begin = a->off + p->n_experts * a->stride;
+	for (unsigned part = 0; part < EXPERT_PARTS; part++) {
+		to->part[part].off = begin + layout.data[part];
+		if (p->expert_type == INDEX_FP8)
+			to->part[part].scale_off = begin + layout.scale[part];
+	}
+	return 0;
+}
+
 static int add_expert(struct builder *p, uint32_t layer, uint32_t expert, struct index_expert *to)
 {
 	char name[128];
@@ -242,7 +264,8 @@ static int add_layer(struct builder *p, uint32_t layer)
 	for (uint32_t i = 0; !rc && to->is_moe && i < p->config.n_routed_experts; i++) {
 		struct index_expert expert = {0};
 
-		rc = add_expert(p, layer, i, &expert);
+		rc = p->files->packed ? add_packed_expert(p, &expert)
+				      : add_expert(p, layer, i, &expert);
 		if (!rc)
 			rc = builder_expert(p, &expert);
 	}
@@ -409,6 +432,10 @@ static void hash_model(struct builder *p)
 {
 	struct sha256 s;
 
+	if (p->files->packed) {
+		memcpy(p->model_hash, p->pack.root, sizeof(p->model_hash));
+		return;
+	}
 	sha256_init(&s);
 	sha256_update(&s, &p->config, sizeof(p->config));
 	for (size_t i = 0; i < p->table.count; i++) {
@@ -429,7 +456,10 @@ static void count_parameters(struct builder *p)
 {
 	static const char suffix[] = "_scale_inv";
 	const size_t n = sizeof(suffix) - 1;
+	const uint64_t packed = p->files->packed ? p->n_experts : 0;
 
+	p->param_count += packed * EXPERT_PARTS * p->config.hidden_size *
+			  p->config.moe_intermediate_size; /* config_check has limited them */
 	for (size_t i = 0; i < p->table.count; i++) {
 		const struct safetensor *t = &p->table.tensor[i];
 		uint64_t elements = 1;
@@ -448,16 +478,22 @@ int survey(const struct store_files *f, void *out, size_t cap, size_t *used, str
 	int rc = builder_init(&p, f, e);
 
 	*used = 0;
+	if (!rc && f->packed)
+		rc = pack_open(&p.pack, f, e);
 	if (!rc)
 		rc = read_config(&p);
 	if (!rc)
-		rc = tensor_table_read(&p.table, f, p.bounce, BUILDER_BOUNCE_BYTES, e);
+		rc = f->packed ? pack_table(&p.pack, &p.table, e)
+			       : tensor_table_read(&p.table, f, p.bounce, BUILDER_BOUNCE_BYTES, e);
 	if (!rc) {
 		find_mtp(&p);
 		rc = builder_layers(&p, config_layers(&p.config));
 	}
 	if (!rc)
 		rc = add_all(&p);
+	if (!rc && f->packed && p.pack.map.area[PACK_EXPERTS].count != p.n_experts)
+		rc = err_exit(e, STATUS_MODEL, -EBADMSG,
+			      "%s: the store has more experts than its config.json", p.source);
 	if (!rc)
 		rc = check_rest(&p);
 	if (!rc) {

@@ -40,17 +40,14 @@ struct safetensor *tensor_find(const struct tensor_table *t, const char *name, s
 	}
 }
 
-static int build_hash(struct reader *r)
+int tensor_table_hash(struct tensor_table *t, const struct store_files *f, struct err *e)
 {
-	struct tensor_table *t = r->t;
-
 	t->seed = name_hash_seed();
 	for (t->slots = 16; t->slots < 2 * t->count; t->slots *= 2)
 		;
 	t->slot = calloc(t->slots, sizeof(t->slot[0]));
 	if (!t->slot || t->count >= UINT32_MAX)
-		return err_exit(r->e, STATUS_MEMORY, -ENOMEM, "no memory for %zu tensors",
-				t->count);
+		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for %zu tensors", t->count);
 	for (size_t n = 0; n < t->count; n++) {
 		const struct safetensor *x = &t->tensor[n];
 		size_t i = name_hash(t->seed, x->name, x->name_len);
@@ -61,11 +58,10 @@ static int build_hash(struct reader *r)
 
 			if (same_name(y, x->name, x->name_len))
 				return err_exit(
-					r->e, STATUS_MODEL, -EBADMSG,
+					e, STATUS_MODEL, -EBADMSG,
 					"%s: tensor %s lies in %s too: a tensor in two files",
-					r->f->file[x->file].name,
-					err_name(name, x->name, x->name_len),
-					r->f->file[y->file].name);
+					f->file[x->file].name, err_name(name, x->name, x->name_len),
+					f->file[y->file].name);
 		}
 		t->slot[i & (t->slots - 1)] = (uint32_t)n + 1;
 	}
@@ -185,7 +181,7 @@ static int read_shards(struct reader *r)
 	for (uint32_t i = 0; !rc && i < r->f->count; i++)
 		if (t->shard[i])
 			rc = add_shard(r, i);
-	return rc ? rc : build_hash(r);
+	return rc ? rc : tensor_table_hash(t, r->f, r->e);
 }
 
 static int read_indexed(struct reader *r, uint32_t file)

@@ -33,6 +33,13 @@ MUST_CHECK int tensor_table_read(struct tensor_table *t, const struct store_file
 				 size_t bounce_bytes, struct err *e);
 void tensor_table_free(struct tensor_table *t);
 
+/*
+ * Makes the tensors of a table, all else of it zero, findable; two of one name are refused (a
+ * packed store's catalog is such a table). Status 3.
+ */
+MUST_CHECK int tensor_table_hash(struct tensor_table *t, const struct store_files *f,
+				 struct err *e);
+
 /* The tensor of that name, or NULL. */
 struct safetensor *tensor_find(const struct tensor_table *t, const char *name, size_t len);
 

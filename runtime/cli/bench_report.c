@@ -93,8 +93,7 @@ static double busy_share(const struct bench *b, const struct bench_rep *r)
 
 static double missed_bytes(const struct bench *b, const struct bench_rep *r)
 {
-	return (double)r->did.count[COUNT_MISSES] * (double)EXPERT_PARTS *
-	       (double)index_part_bytes(b->model.m.ix);
+	return (double)r->did.count[COUNT_MISSES] * (double)index_expert_bytes(b->model.m.ix);
 }
 
 /* The time that the missed bytes take at the drive's rate, of the time it took. */

@@ -11,6 +11,7 @@
 int cmd_run(int argc, char **argv, struct err *e);
 int cmd_info(int argc, char **argv, struct err *e);
 int cmd_verify(int argc, char **argv, struct err *e);
+int cmd_pack(int argc, char **argv, struct err *e);
 int cmd_synth(int argc, char **argv, struct err *e);
 int cmd_tokenize(int argc, char **argv, struct err *e);
 int cmd_template(int argc, char **argv, struct err *e);

@@ -92,6 +92,11 @@ static void byte_rows(const struct report *r, struct row rows[ROWS])
 	memcpy(rows, all, sizeof(all));
 }
 
+/* How routed experts are stored: in JSON, and for people. */
+static const char *const stored_names[][2] = {[INDEX_BF16] = {"bf16", "BF16"},
+					      [INDEX_FP8] = {"fp8", "FP8"},
+					      [INDEX_Q4] = {"q4", "4 bits"}};
+
 static int print_json(const struct report *r, struct err *e)
 {
 	const struct model_config *c = &r->ix->config;
@@ -114,8 +119,7 @@ static int print_json(const struct report *r, struct err *e)
 	yyjson_mut_obj_add_uint(doc, root, "routed_experts", c->n_routed_experts);
 	yyjson_mut_obj_add_uint(doc, root, "experts_per_token", c->num_experts_per_tok);
 	yyjson_mut_obj_add_uint(doc, root, "max_positions", c->max_position_embeddings);
-	yyjson_mut_obj_add_str(doc, root, "experts_stored",
-			       r->ix->expert_type == INDEX_FP8 ? "fp8" : "bf16");
+	yyjson_mut_obj_add_str(doc, root, "experts_stored", stored_names[r->ix->expert_type][0]);
 	byte_rows(r, rows);
 	for (size_t i = 0; i < ROWS; i++)
 		yyjson_mut_obj_add_uint(doc, bytes, rows[i].key, rows[i].bytes);
@@ -171,7 +175,7 @@ static void print_text(const struct report *r)
 	size_t n = 0;
 
 	snprintf(text, sizeof(text), "%s, %.2f billion parameters, experts in %s", family_name(c),
-		 (double)ix->param_count * 1e-9, ix->expert_type == INDEX_FP8 ? "FP8" : "BF16");
+		 (double)ix->param_count * 1e-9, stored_names[ix->expert_type][1]);
 	print_row("model", text);
 	snprintf(text, sizeof(text), "%u, the first %u dense; %u of MTP", c->num_hidden_layers,
 		 c->n_routed_experts ? c->first_k_dense_replace : c->num_hidden_layers,

@@ -16,6 +16,7 @@ static const struct command {
 	{"run", cmd_run, "start a node on a model, in the foreground"},
 	{"info", cmd_info, "what a model is and what it needs"},
 	{"verify", cmd_verify, "read every byte of a model and check it"},
+	{"pack", cmd_pack, "make a packed store of a checkpoint"},
 	{"synth", cmd_synth, "write a random checkpoint of any shape"},
 	{"ask", cmd_ask, "one question to a running node"},
 	{"chat", cmd_chat, "a conversation with a running node"},

@@ -1,8 +1,10 @@
 /*
- * Loads a checkpoint's tokenizer into this process, which is short-lived: memory is malloc's and
+ * Loads a model's tokenizer into this process, which is short-lived: memory is malloc's and
  * goes with it.
  */
 #include "runtime/cli/text_model.h"
+
+#include "model/store/pack.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +21,13 @@ enum {
 struct file {
 	char *data; /* NULL: there is no such file */
 	size_t len;
+};
+
+/* Where a model's texts come from: a folder, or a packed store. */
+struct source {
+	int dir;
+	bool packed;
+	struct pack pack;
 };
 
 static int read_all(int fd, const char *name, struct file *f, struct err *e)
@@ -39,14 +48,35 @@ static int read_all(int fd, const char *name, struct file *f, struct err *e)
 	return 0;
 }
 
+static int read_packed(const struct pack *p, const char *name, size_t max, struct file *f,
+		       struct err *e)
+{
+	const char *text = pack_text(p, name, &f->len);
+
+	if (!text)
+		return 0;
+	if (f->len > max)
+		return err_exit(e, STATUS_MODEL, -EFBIG,
+				"%s: %zu bytes are more than the limit of %zu", name, f->len, max);
+	f->data = malloc(f->len + 1);
+	if (!f->data)
+		return err_exit(e, STATUS_MEMORY, -ENOMEM, "%s: no memory to read it", name);
+	memcpy(f->data, text, f->len);
+	return 0;
+}
+
 /* Reads a regular file of at most `max` bytes. A missing one is no error. */
-static int read_file(int dir, const char *name, size_t max, struct file *f, struct err *e)
+static int read_file(const struct source *s, const char *name, size_t max, struct file *f,
+		     struct err *e)
 {
 	/* O_NONBLOCK: a pipe of that name must not hang us before fstat tells what it is. */
-	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = 0;
+	int fd, rc = 0;
 	struct stat st;
 
 	*f = (struct file){0};
+	if (s->packed)
+		return read_packed(&s->pack, name, max, f, e);
+	fd = openat(s->dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return errno == ENOENT
 			       ? 0
@@ -75,14 +105,14 @@ out:
 }
 
 /* config.json's vocab_size; without a config.json any id is allowed. */
-static int read_vocab_size(int dir, uint32_t *vocab_size, struct err *e)
+static int read_vocab_size(const struct source *s, uint32_t *vocab_size, struct err *e)
 {
 	struct err why = {0};
 	struct file f;
 	yyjson_doc *doc;
 	yyjson_val *v;
 	double size;
-	int rc = read_file(dir, "config.json", CONFIG_MAX, &f, e);
+	int rc = read_file(s, "config.json", CONFIG_MAX, &f, e);
 
 	*vocab_size = TOKENIZER_IDS_MAX;
 	if (rc || !f.data)
@@ -104,13 +134,13 @@ static int read_vocab_size(int dir, uint32_t *vocab_size, struct err *e)
 	return rc;
 }
 
-static int read_tokenizer(struct text_model *m, int dir, struct err *e)
+static int read_tokenizer(struct text_model *m, const struct source *s, struct err *e)
 {
 	struct file f;
 	size_t used;
-	int rc = read_vocab_size(dir, &m->vocab_size, e);
+	int rc = read_vocab_size(s, &m->vocab_size, e);
 
-	if (rc || (rc = read_file(dir, "tokenizer.json", TOKENIZER_JSON_MAX, &f, e)))
+	if (rc || (rc = read_file(s, "tokenizer.json", TOKENIZER_JSON_MAX, &f, e)))
 		return rc;
 	if (!f.data)
 		return err_exit(e, STATUS_MODEL, -ENOENT,
@@ -135,14 +165,14 @@ static int read_tokenizer(struct text_model *m, int dir, struct err *e)
 }
 
 /* An unknown template is no error here: --template may name one. */
-static int read_template(struct text_model *m, int dir, struct err *e)
+static int read_template(struct text_model *m, const struct source *s, struct err *e)
 {
 	struct file config = {0}, jinja = {0};
 	struct err why = {0};
-	int rc = read_file(dir, "chat_template.jinja", CONFIG_MAX, &jinja, e);
+	int rc = read_file(s, "chat_template.jinja", CONFIG_MAX, &jinja, e);
 
 	if (!rc)
-		rc = read_file(dir, "tokenizer_config.json", CONFIG_MAX, &config, e);
+		rc = read_file(s, "tokenizer_config.json", CONFIG_MAX, &config, e);
 	if (!rc && template_of_checkpoint(config.data, config.len, jinja.data, jinja.len,
 					  &m->template_id, &why))
 		snprintf(m->template_problem, sizeof(m->template_problem), "%.159s", why.text);
@@ -151,19 +181,43 @@ static int read_template(struct text_model *m, int dir, struct err *e)
 	return rc;
 }
 
+static int open_all(struct text_model *m, const struct source *s, bool want_template, struct err *e)
+{
+	int rc = read_tokenizer(m, s, e);
+
+	return rc || !want_template ? rc : read_template(m, s, e);
+}
+
+static int open_packed(struct text_model *m, const char *path, bool want_template, struct err *e)
+{
+	struct source s = {.packed = true};
+	struct store_files *files = malloc(sizeof(*files));
+	int rc;
+
+	if (!files)
+		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory to open a model");
+	rc = store_files_open(files, path, e);
+	if (!rc) {
+		rc = pack_open(&s.pack, files, e);
+		if (!rc)
+			rc = open_all(m, &s, want_template, e);
+		pack_close(&s.pack);
+		store_files_close(files);
+	}
+	free(files);
+	return rc;
+}
+
 int text_model_open(struct text_model *m, const char *path, bool want_template, struct err *e)
 {
-	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
-	char name[204];
+	struct source s = {.dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+	int rc;
 
 	*m = (struct text_model){0};
-	if (dir < 0)
-		return err_exit(e, STATUS_MODEL, -errno, "%s: %s. MODEL is a checkpoint's folder",
-				err_name(name, path, strlen(path)), strerror(errno));
-	rc = read_tokenizer(m, dir, e);
-	if (!rc && want_template)
-		rc = read_template(m, dir, e);
-	close(dir);
+	if (s.dir < 0)
+		return open_packed(m, path, want_template, e);
+	rc = open_all(m, &s, want_template, e);
+	close(s.dir);
 	return rc;
 }
 

@@ -1,8 +1,9 @@
 /*
  * `penstock verify MODEL`: reads every byte of every shard at the drive's speed and looks for
- * numbers that are not finite. Exit status 3 if the checkpoint cannot be parsed, 5 if it can and
+ * numbers that are not finite, or (verify_pack.c) compares every hash of a packed store. Exit status 3 if the checkpoint cannot be parsed, 5 if it can and
  * something in it is damaged.
  */
+#include "runtime/cli/verify.h"
 #include "model/store/load.h"
 #include "model/store/table.h"
 #include "runtime/cli/cli.h"
@@ -299,7 +300,7 @@ int cmd_verify(int argc, char **argv, struct err *e)
 	rc = cli_model_open(&m, argv[1], e);
 	if (rc)
 		return rc;
-	rc = verify(&m, json, e);
+	rc = m.files->packed ? verify_pack(&m, json, e) : verify(&m, json, e);
 	cli_model_close(&m);
 	return rc;
 }

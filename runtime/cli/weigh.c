@@ -73,7 +73,9 @@ void weigh(struct weights *w, const struct index *ix)
 	uint64_t scales = 0;
 
 	memset(w, 0, sizeof(*w));
-	for (unsigned part = 0; ix->expert_type == INDEX_FP8 && part < EXPERT_PARTS; part++) {
+	/* a packed store has them in the extents */
+	for (unsigned part = 0;
+	     ix->expert_type == INDEX_FP8 && !ix->pack.parts && part < EXPERT_PARTS; part++) {
 		uint32_t n_out;
 		uint32_t n_in;
 
@@ -88,11 +90,11 @@ void weigh(struct weights *w, const struct index *ix)
 		add_layer(w, ix, l, scales);
 	w->n_experts = ix->experts.count;
 	if (c->n_routed_experts) {
-		w->expert.bytes = EXPERT_PARTS * index_part_bytes(ix) + scales;
+		w->expert.bytes = index_expert_bytes(ix) + scales;
 		w->expert.params =
 			(uint64_t)EXPERT_PARTS * c->hidden_size * c->moe_intermediate_size;
 	}
-	w->routed = w->n_experts * EXPERT_PARTS * index_part_bytes(ix);
+	w->routed = w->n_experts * index_expert_bytes(ix);
 	w->kv_token_bytes =
 		config_layers(c) * (uint64_t)(c->kv_lora_rank + c->qk_rope_head_dim) * 2;
 }

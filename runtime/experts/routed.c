@@ -9,6 +9,7 @@
 
 #include "runtime/clock.h"
 
+#include <errno.h>
 #include <string.h>
 
 struct expert_work {
@@ -34,9 +35,13 @@ static void fail_rows(struct step *st, uint32_t i, const struct slot_failure *wh
 	struct experts *x = st->x;
 	uint32_t id = st->sc->active[i];
 	uint64_t arg[5] = {st->msg.layer, id, why->part, why->at, (uint64_t)-why->error};
+	uint64_t piece[5] = {st->msg.layer, id, why->at, why->file};
 
-	log_write(x->s.at.log, x->s.at.generation, why->error ? LOG_READ_ERROR : LOG_BAD_EXPERT,
-		  arg);
+	if (why->error == -EBADMSG)
+		log_write(x->s.at.log, x->s.at.generation, LOG_BAD_PIECE, piece);
+	else
+		log_write(x->s.at.log, x->s.at.generation,
+			  why->error ? LOG_READ_ERROR : LOG_BAD_EXPERT, arg);
 	attach_ring(&x->s.at, ROLE_SCRIBE);
 	count_add(x->s.at.log, COUNT_READ_ERRORS, 1);
 	for (uint32_t j = st->sc->start[id]; j < st->sc->start[id + 1]; j++) {

@@ -3,6 +3,7 @@
 
 #include "runtime/clock.h"
 #include "runtime/experts/numbers.h"
+#include "runtime/experts/pieces.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -105,21 +106,20 @@ static void fill_job(struct slots *t, uint32_t slot, enum stream_queue queue)
 	const struct index *ix = t->s->model.index;
 	struct slot *sl = &t->slot[slot];
 	const struct index_expert *x = index_expert(ix, sl->layer, sl->expert);
-	uint64_t bytes = index_part_bytes(ix);
+	struct index_read read[INDEX_READS_MAX];
 
-	sl->job.extents = EXPERT_PARTS;
+	_Static_assert((int)STREAM_PIECE == PACK_PIECE && (int)STREAM_EXTENTS >= INDEX_READS_MAX,
+		       "a read is a piece, and a job takes an expert");
+	sl->job.extents = index_expert_reads(ix, x, sl->copy, read);
 	sl->job.queue = queue;
-	for (unsigned p = 0; p < EXPERT_PARTS; p++) {
-		uint64_t skip = x->part[p].off % DRIVE_ALIGN;
-
-		sl->job.extent[p] = (struct stream_extent){
-			.off = x->part[p].off - skip,
-			.bytes = (skip + bytes + DRIVE_ALIGN - 1) / DRIVE_ALIGN * DRIVE_ALIGN,
-			.need = skip + bytes,
-			.dest = slot_offset(t, slot) + p * index_part_stride(ix),
-			.file = x->part[p].file,
-		};
-	}
+	for (unsigned i = 0; i < sl->job.extents; i++)
+		sl->job.extent[i] =
+			(struct stream_extent){.off = read[i].off,
+					       .bytes = read[i].bytes,
+					       .need = read[i].need,
+					       .dest = slot_offset(t, slot) + read[i].dest,
+					       .step = read[i].step,
+					       .file = read[i].file};
 }
 
 bool slots_ready(const struct slots *t, uint32_t slot)
@@ -188,6 +188,22 @@ uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert, enum strea
 	return slot;
 }
 
+/* Begins to read what the slot is for, from sl->copy. */
+static void begin_read(struct slots *t, uint32_t slot, enum stream_queue queue)
+{
+	struct slot *sl = &t->slot[slot];
+
+	if (!sl->reading)
+		t->arriving[t->n_arriving++] = slot;
+	sl->reading = true;
+	fill_job(t, slot, queue);
+	/* release: before the read that it speaks of can begin (machinery 10) */
+	atomic_store_explicit(&t->word[slot],
+			      slot_word(SLOT_LOADING, t->s->at.generation, sl->layer, sl->expert),
+			      memory_order_release);
+	stream_put(t->stream, &sl->job);
+}
+
 uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stream_queue queue)
 {
 	uint32_t slot;
@@ -202,16 +218,10 @@ uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stre
 	sl->layer = layer;
 	sl->expert = expert;
 	sl->pins = 1;
-	sl->reading = true;
+	sl->copy = 0;
 	*map_at(t, layer, expert) = slot + 1;
-	t->arriving[t->n_arriving++] = slot;
 	policy_touch(&t->policy, slot);
-	fill_job(t, slot, queue);
-	/* release: before the read that it speaks of can begin (machinery 10) */
-	atomic_store_explicit(&t->word[slot],
-			      slot_word(SLOT_LOADING, t->s->at.generation, layer, expert),
-			      memory_order_release);
-	stream_put(t->stream, &sl->job);
+	begin_read(t, slot, queue);
 	return slot;
 }
 
@@ -222,8 +232,7 @@ static const uint8_t *part_at(const struct slots *t, uint32_t slot, unsigned par
 	const struct index_expert *x = index_expert(ix, sl->layer, sl->expert);
 
 	return attach_at(&t->s->at, OBJ_SLOTS,
-			 slot_offset(t, slot) + part * index_part_stride(ix) +
-				 x->part[part].off % DRIVE_ALIGN);
+			 slot_offset(t, slot) + index_part_place(ix, x, part));
 }
 
 /* Bytes of a matrix that are in memory, whole numbers only. */
@@ -231,7 +240,7 @@ static uint64_t part_arrived(const struct slots *t, uint32_t slot, unsigned part
 {
 	const struct index *ix = t->s->model.index;
 	const struct slot *sl = &t->slot[slot];
-	uint64_t bytes = index_part_bytes(ix), skip, there;
+	uint64_t bytes = index_part_bytes(ix, part), skip, there;
 
 	if (!sl->reading)
 		return bytes;
@@ -242,14 +251,67 @@ static uint64_t part_arrived(const struct slots *t, uint32_t slot, unsigned part
 	return there < bytes ? there & ~1ull : bytes;
 }
 
+/* Pieces of a packed expert that are in memory: up to the first that is not. */
+static uint64_t pieces_arrived(const struct slots *t, uint32_t slot)
+{
+	const struct index_pack_area *a = &t->s->model.index->pack.area[PACK_EXPERTS];
+	const struct stream_job *job = &t->slot[slot].job;
+	uint64_t pieces = pack_pieces(a), n = t->slot[slot].checked[0];
+
+	if (!t->slot[slot].reading)
+		return pieces;
+	/* piece n is number n / extents of extent n % extents; acquire: as above */
+	while (n < pieces &&
+	       atomic_load_explicit(&job->arrived[n % job->extents], memory_order_acquire) >=
+		       n / job->extents * PACK_PIECE + pack_piece_bytes(a, n))
+		n++;
+	return n;
+}
+
+static void found_bad_piece(struct slots *t, uint32_t slot, uint64_t piece)
+{
+	const struct index *ix = t->s->model.index;
+	const struct index_pack *k = &ix->pack;
+	struct slot *sl = &t->slot[slot];
+	const struct index_expert *x = index_expert(ix, sl->layer, sl->expert);
+	const uint64_t extent = x->part[0].off - index_part_place(ix, x, 0);
+	struct slot_failure *why = &sl->why;
+
+	sl->bad = true;
+	*why = (struct slot_failure){.error = -EBADMSG};
+	why->file = k->file[sl->copy][pack_part(k->parts, k->data_off, extent + piece * PACK_PIECE,
+						&why->at)];
+}
+
+static bool look_packed(struct slots *t, uint32_t slot, uint64_t most)
+{
+	const struct index *ix = t->s->model.index;
+	struct slot *sl = &t->slot[slot];
+	const uint64_t from = sl->checked[0];
+	uint64_t end = pieces_arrived(t, slot);
+
+	if (sl->bad || from == end)
+		return false;
+	end = end - from < most / PACK_PIECE ? end : from + most / PACK_PIECE;
+	sl->checked[0] = pieces_find_bad(
+		t->s->team, ix, t->s->kernels.isa, index_expert(ix, sl->layer, sl->expert),
+		attach_at(&t->s->at, OBJ_SLOTS, slot_offset(t, slot)), from, end);
+	if (sl->checked[0] < end)
+		found_bad_piece(t, slot, sl->checked[0]);
+	return true;
+}
+
 /* Looks through at most `most` bytes that have arrived. Whether there were any. */
 static bool look(struct slots *t, uint32_t slot, uint64_t most)
 {
 	const struct index *ix = t->s->model.index;
 	struct slot *sl = &t->slot[slot];
 
+	if (ix->pack.parts)
+		return look_packed(t, slot, most);
 	for (unsigned p = 0; p < EXPERT_PARTS && !sl->bad; p++) {
 		uint64_t from = sl->checked[p], n = part_arrived(t, slot, p) - from, at;
+		const struct index_expert *x = index_expert(ix, sl->layer, sl->expert);
 
 		if (!n)
 			continue;
@@ -259,10 +321,9 @@ static bool look(struct slots *t, uint32_t slot, uint64_t most)
 		sl->checked[p] += at;
 		if (at < n) {
 			sl->bad = true;
-			sl->why = (struct slot_failure){
-				.part = p,
-				.at = index_expert(ix, sl->layer, sl->expert)->part[p].off + from +
-				      at};
+			sl->why = (struct slot_failure){.part = p,
+							.file = x->part[p].file,
+							.at = x->part[p].off + from + at};
 		}
 		return true;
 	}
@@ -281,20 +342,49 @@ static bool look_ahead(struct slots *t)
 
 static bool known(const struct slots *t, uint32_t slot, unsigned parts)
 {
-	uint64_t bytes = index_part_bytes(t->s->model.index);
+	const struct index *ix = t->s->model.index;
+	const struct slot *sl = &t->slot[slot];
+	const struct index_expert *x = index_expert(ix, sl->layer, sl->expert);
 
+	if (ix->pack.parts) /* an extent has the parts one behind the other */
+		return sl->checked[0] == pack_pieces(&ix->pack.area[PACK_EXPERTS]) ||
+		       sl->checked[0] * PACK_PIECE >=
+			       index_part_place(ix, x, parts - 1) + index_part_bytes(ix, parts - 1);
 	for (unsigned p = 0; p < parts; p++) {
-		if (t->slot[slot].checked[p] != bytes)
+		if (sl->checked[p] != index_part_bytes(ix, p))
 			return false;
 	}
 	return true;
 }
 
-int slots_use(struct slots *t, uint32_t slot, unsigned parts, struct weight out[3],
-	      struct slot_failure *why)
+/* What was read is bad: whether the next copy of a packed store is now read instead. */
+static bool read_next_copy(struct slots *t, uint32_t slot)
 {
 	struct slot *sl = &t->slot[slot];
-	const void *part[EXPERT_PARTS];
+	const uint64_t arg[5] = {sl->layer, sl->expert, sl->why.file, sl->why.at,
+				 (uint64_t)-sl->why.error};
+
+	if (!t->s->model.index->pack.parts || sl->copy + 1 >= t->s->model.index->pack.copies)
+		return false;
+	if (sl->reading)
+		stream_cancel(t->stream, &sl->job);
+	while (!slots_ready(t, slot))
+		stream_wait(t->stream, &sl->job, UINT64_MAX, DEADLINE_S * NS_PER_S);
+	if (sl->reading && !stream_landed(&sl->job))
+		return false; /* a read that hangs may still write into this slot */
+	log_write(t->s->at.log, t->s->at.generation, LOG_OTHER_COPY, arg);
+	attach_ring(&t->s->at, ROLE_SCRIBE);
+	memset(sl->checked, 0, sizeof(sl->checked));
+	sl->bad = false;
+	sl->copy++;
+	begin_read(t, slot, STREAM_URGENT);
+	return true;
+}
+
+/* Waits until the first `parts` matrices are known to be good, or that they are not: sl->bad. */
+static void await(struct slots *t, uint32_t slot, unsigned parts)
+{
+	struct slot *sl = &t->slot[slot];
 
 	while (!sl->bad && !known(t, slot, parts)) {
 		uint64_t seen = sl->reading ? stream_arrived(&sl->job) : 0;
@@ -303,14 +393,30 @@ int slots_use(struct slots *t, uint32_t slot, unsigned parts, struct weight out[
 		if (look(t, slot, UINT64_MAX))
 			continue;
 		if (done) {
+			const struct stream_job *job = &sl->job;
+
 			/* all that came has been looked through, and it is not all */
 			sl->bad = true;
-			sl->why = (struct slot_failure){sl->job.error, sl->job.failed_extent,
-							sl->job.failed_at};
+			sl->why =
+				(struct slot_failure){.error = job->error,
+						      .part = job->failed_extent % EXPERT_PARTS,
+						      .file = job->extent[job->failed_extent].file,
+						      .at = job->failed_at};
 		} else if (!look_ahead(t)) {
 			stream_wait(t->stream, &sl->job, seen, DEADLINE_S * NS_PER_S);
 		}
 	}
+}
+
+int slots_use(struct slots *t, uint32_t slot, unsigned parts, struct weight out[3],
+	      struct slot_failure *why)
+{
+	struct slot *sl = &t->slot[slot];
+	const void *part[EXPERT_PARTS];
+
+	do
+		await(t, slot, parts);
+	while (sl->bad && read_next_copy(t, slot));
 	if (sl->bad) {
 		*why = sl->why;
 		slots_unpin(t, slot);

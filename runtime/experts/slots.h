@@ -15,9 +15,10 @@
 
 /* Why an expert cannot be used. */
 struct slot_failure {
-	int error; /* negative errno; 0: a number that is not finite */
+	int error; /* negative errno, -EBADMSG: another hash; 0: a number that is not finite */
 	uint32_t part;
-	uint64_t at; /* byte in the file */
+	uint32_t file; /* of the model's */
+	uint64_t at;   /* byte in the file */
 };
 
 /* This process's view of a slot. */
@@ -27,7 +28,9 @@ struct slot {
 	uint32_t pins;                  /* steps that will use it: never given up while > 0 */
 	bool reading;                   /* this process has a read under way */
 	bool bad;                       /* it has failed: `why` */
-	uint64_t checked[EXPERT_PARTS]; /* bytes of each matrix that are known to be finite */
+	uint32_t copy;                  /* of a packed store: which one was read last */
+	uint64_t checked[EXPERT_PARTS]; /* bytes of each matrix that are known to be finite; of a
+					   packed store, [0]: pieces that are known to be right */
 	struct slot_failure why;
 };
 
@@ -65,8 +68,10 @@ uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stre
 bool slots_ready(const struct slots *t, uint32_t slot);
 
 /*
- * Waits until the first `parts` matrices of a pinned slot are there and known to be finite, looking
- * meanwhile through whatever has arrived, once per read. 0 with the matrices in out, those behind
+ * Waits until the first `parts` matrices of a pinned slot are there and known to be good, looking
+ * meanwhile through whatever has arrived, once per read: of a checkpoint in place for numbers that
+ * are not finite, of a packed store for pieces of another hash. Where such a store has copies, what
+ * is bad in one is read again from the next. 0 with the matrices in out, those behind
  * the first `parts` not to be used yet; or -1 with *why: the slot is then free again and no longer
  * pinned.
  */

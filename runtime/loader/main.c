@@ -33,6 +33,7 @@ static int inherit_files(struct store_files *f, const struct node *node, struct 
 		to->fd = FD_FILE + (int32_t)i;
 	}
 	f->count = n;
+	f->packed = node->file_packed;
 	return 0;
 }
 

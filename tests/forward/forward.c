@@ -49,7 +49,6 @@ static int survey_all(struct forward *f, struct err *e)
 static int read_experts(struct forward *f, struct err *e)
 {
 	const struct model_config *c = f->model.config;
-	uint64_t bytes = index_part_bytes(f->index);
 	size_t layers = config_layers(c), experts = c->n_routed_experts;
 	void *bounce = forward_alloc(BOUNCE_BYTES);
 	int rc = 0;
@@ -58,6 +57,7 @@ static int read_experts(struct forward *f, struct err *e)
 	for (uint32_t l = 0; l < layers; l++)
 		for (uint32_t i = 0; config_is_moe(c, l) && i < experts * 3 && !rc; i++) {
 			const struct index_expert *x = index_expert(f->index, l, i / 3);
+			uint64_t bytes = index_part_bytes(f->index, i % 3);
 			void *to = forward_alloc(bytes);
 
 			f->expert[l * experts * 3 + i] = to;

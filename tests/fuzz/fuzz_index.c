@@ -141,7 +141,7 @@ static uint64_t walk(const struct index *ix)
 				const struct index_file *f = index_file(ix, x->part[p].file);
 
 				if (x->part[p].off > f->bytes ||
-				    index_part_bytes(ix) > f->bytes - x->part[p].off)
+				    index_part_bytes(ix, p) > f->bytes - x->part[p].off)
 					abort();
 				s += strlen(f->name);
 			}

@@ -45,6 +45,7 @@ static struct stream_job job_of(enum stream_queue queue, uint32_t file, uint64_t
 						 .bytes = bytes,
 						 .need = bytes,
 						 .dest = (uint64_t)slot * SLOT,
+						 .step = STREAM_PIECE,
 						 .file = file},
 				   .extents = 1,
 				   .queue = queue};

@@ -123,7 +123,8 @@ static bool same_layer(const struct index *ix, uint32_t l, const struct tensor_t
 		snprintf(name, sizeof(name), "model.layers.%u.mlp.experts.%u.up_proj.weight", l, i);
 		up = tensor_find(t, name, strlen(name));
 		equal &= up && up->file == x->part[EXPERT_UP].file &&
-			 up->off == x->part[EXPERT_UP].off && up->bytes == index_part_bytes(ix);
+			 up->off == x->part[EXPERT_UP].off &&
+			 up->bytes == index_part_bytes(ix, EXPERT_UP);
 		if (ix->expert_type != INDEX_FP8)
 			continue;
 		strcat(name, "_scale_inv");
@@ -267,7 +268,8 @@ static void check_v3(void)
 		is_int(c->family, FAMILY_V3, "v3 is of the V3 family");
 		is_int(c->num_nextn_predict_layers, 1, "v3 has an MTP layer");
 		is_int(ix->expert_type, INDEX_FP8, "v3's experts are FP8");
-		is_int((long long)index_part_bytes(ix), 144 * 32, "an expert's matrix is 32 x 144");
+		is_int((long long)index_part_bytes(ix, EXPERT_GATE), 144 * 32,
+		       "an expert's matrix is 32 x 144");
 		is_int((long long)ix->experts.count, 3 * 32, "three MoE layers of 32 experts");
 		is_int(c->eos_token_id[0], 1, "the end token is 1");
 		is_near(c->softmax_scale, pow(48, -0.5) * pow(0.1 * log(40) + 1, 2), 1e-7,
