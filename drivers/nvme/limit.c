@@ -2,18 +2,22 @@
 #include "drivers/nvme/limit.h"
 
 #include "runtime/clock.h"
+#include "runtime/huge.h"
 
 #include <errno.h>
 #include <liburing.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 struct probe {
 	const struct drive_file *file;
 	unsigned files;
-	uint64_t pieces; /* of all files */
-	uint64_t next;   /* state of the order */
+	uint64_t pieces;    /* of all files */
+	uint64_t next;      /* state of the order */
+	uint64_t at;        /* the piece that was asked for last */
+	unsigned run, left; /* pieces of a run; how many are left of this one */
 	uint32_t piece;
 	struct io_uring ring;
 	char *buffer; /* [depth][piece] */
@@ -33,11 +37,20 @@ static const struct drive_file *place(const struct probe *p, uint64_t n, uint64_
 	return f;
 }
 
-/* A pseudo-random piece, by the high bits of a full-period generator. */
+/*
+ * The next of a run, or a pseudo-random piece, by the high bits of a full-period generator.
+ */
 static uint64_t draw(struct probe *p)
 {
+	if (p->left) {
+		p->left--;
+		p->at = (p->at + 1) % p->pieces;
+		return p->at;
+	}
 	p->next = p->next * 6364136223846793005u + 1442695040888963407u;
-	return (p->next >> 32) % p->pieces;
+	p->left = p->run - 1;
+	p->at = (p->next >> 32) % p->pieces;
+	return p->at;
 }
 
 static void ask(struct probe *p, unsigned slot)
@@ -54,8 +67,8 @@ static void ask(struct probe *p, unsigned slot)
 	io_uring_sqe_set_data64(sqe, slot);
 }
 
-static int run(struct probe *p, struct drive_rate *out, unsigned depth, uint64_t for_ns,
-	       struct err *e)
+static int read_for(struct probe *p, struct drive_rate *out, unsigned depth, uint64_t for_ns,
+		    struct err *e)
 {
 	uint64_t begin = clock_now_ns();
 	unsigned flying = depth;
@@ -93,9 +106,10 @@ static int run(struct probe *p, struct drive_rate *out, unsigned depth, uint64_t
 }
 
 int drive_limit(struct drive_rate *out, const struct drive_file *file, unsigned files,
-		uint32_t piece, unsigned depth, uint64_t for_ns, struct err *e)
+		uint32_t piece, unsigned depth, unsigned run, uint64_t for_ns, struct err *e)
 {
-	struct probe p = {.file = file, .files = files, .piece = piece, .next = clock_now_ns()};
+	struct probe p = {
+		.file = file, .files = files, .piece = piece, .next = clock_now_ns(), .run = run};
 	size_t bytes = (size_t)piece * depth;
 	int rc;
 
@@ -104,9 +118,12 @@ int drive_limit(struct drive_rate *out, const struct drive_file *file, unsigned 
 		p.pieces += file[i].bytes / piece;
 	if (!p.pieces)
 		return err_set(e, -ENODATA, "bench: no file of the model has %u bytes", piece);
-	p.buffer = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p.buffer == MAP_FAILED)
+	p.buffer = aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+	if (!p.buffer)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "bench: no memory for %u reads", depth);
+	/* as the slots: a read into small pages is a list of 128 of them, and takes twice as long */
+	madvise(p.buffer, bytes, MADV_HUGEPAGE);
+	memset(p.buffer, 0, bytes);
 	rc = io_uring_queue_init(depth, &p.ring, 0);
 	if (rc < 0) {
 		err_exit(e, STATUS_MEMORY, rc, "bench: cannot make an io_uring: %s", strerror(-rc));
@@ -114,9 +131,9 @@ int drive_limit(struct drive_rate *out, const struct drive_file *file, unsigned 
 		const struct iovec all = {p.buffer, bytes};
 
 		p.fixed = !io_uring_register_buffers(&p.ring, &all, 1);
-		rc = run(&p, out, depth, for_ns, e);
+		rc = read_for(&p, out, depth, for_ns, e);
 		io_uring_queue_exit(&p.ring);
 	}
-	munmap(p.buffer, bytes);
+	free(p.buffer);
 	return rc;
 }

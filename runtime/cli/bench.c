@@ -7,6 +7,7 @@
 #include "boot/cores.h"
 #include "boot/options.h"
 #include "runtime/cli/cli.h"
+#include "runtime/clock.h"
 #include "runtime/options.h"
 
 #include <errno.h>
@@ -244,6 +245,7 @@ int cmd_bench(int argc, char **argv, struct err *e)
 	b.prompt = 512;
 	b.tokens = 128;
 	b.repeat = 3;
+	b.seed = clock_now_ns(); /* a running node may keep the pages of another run's prompts */
 	rc = parse(&q, &b, argc, argv, e);
 	if (rc || q.help)
 		return rc > 0 ? STATUS_OK : rc;

@@ -4,6 +4,7 @@
 #include "drivers/nvme/limit.h"
 #include "drivers/nvme/stream.h"
 #include "runtime/clock.h"
+#include "runtime/huge.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +17,8 @@
 enum {
 	DOT_TURNS = 1 << 20, /* 4 ms */
 	PROBE_PASSES = 2,
-	DRIVE_MS = 500
+	DRIVE_MS = 300, /* of each order */
+	DRIVE_RUN = 6   /* 3 MB: a matrix of an expert */
 };
 
 struct job {
@@ -108,25 +110,26 @@ int bench_probe_drive(struct bench_limits *l, const struct store_files *files, d
 {
 	struct drive_file *file = calloc(files->count, sizeof(*file));
 	struct drive_rate rate;
-	int rc;
+	int rc = 0;
 
+	*gbs = 0;
 	if (!file)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the files' list");
 	for (uint32_t i = 0; i < files->count; i++)
 		file[i] = (struct drive_file){.fd = files->file[i].fd,
 					      .bytes = files->file[i].direct ? files->file[i].bytes
 									     : 0};
-	rc = drive_limit(&rate, file, files->count, STREAM_PIECE, STREAM_DEPTH,
-			 DRIVE_MS * NS_PER_MS, e);
+	for (unsigned run = 1; !rc && run <= DRIVE_RUN; run += DRIVE_RUN - 1) {
+		rc = drive_limit(&rate, file, files->count, STREAM_PIECE, STREAM_DEPTH, run,
+				 DRIVE_MS * NS_PER_MS, e);
+		*gbs = !rc && rate.gbs > *gbs ? rate.gbs : *gbs;
+	}
 	free(file);
 	if (rc == -ENODATA) { /* a model smaller than a piece, or no O_DIRECT: no limit to name */
 		*e = (struct err){0};
-		*gbs = 0;
 		return 0;
 	}
-	*gbs = rate.gbs;
-	if (!rc && rate.gbs > l->drive_gbs)
-		l->drive_gbs = rate.gbs;
+	l->drive_gbs = *gbs > l->drive_gbs ? *gbs : l->drive_gbs;
 	return rc;
 }
 
@@ -140,11 +143,11 @@ static int map_memory(struct bench_limits *l, struct err *e)
 
 	if (fd < 0 || ftruncate(fd, MEMORY_BYTES))
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "bench: no memory for the read loops");
-	l->memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	l->memory = huge_map(fd, MEMORY_BYTES, PROT_READ | PROT_WRITE);
 	close(fd);
 	if (l->memory == MAP_FAILED)
 		return err_exit(e, STATUS_MEMORY, -errno, "bench: no memory for the read loops");
-	madvise(l->memory, MEMORY_BYTES, MADV_HUGEPAGE);
+	huge_fill(l->memory, MEMORY_BYTES); /* where the kernel gives none: small pages */
 	memset(l->memory, 1, MEMORY_BYTES);
 	f = fopen("/proc/self/smaps_rollup", "re");
 	while (f && fgets(line, sizeof(line), f)) {

@@ -316,8 +316,8 @@ void bench_print(const struct bench *b, const struct bench_run *run, unsigned ru
 	printf("  multiply   %.1f GFLOP/s (%s)\n", l->flops,
 	       l->isa == CPU_AVX512BF16 ? "BF16 dot" : "FP32 multiply-add");
 	if (l->drive_gbs > 0)
-		printf("  drive      %.3f GB/s (%u reads of %u KiB in flight, random)\n",
-		       l->drive_gbs, (unsigned)STREAM_DEPTH, (unsigned)STREAM_PIECE / 1024);
+		printf("  drive      %.3f GB/s (%u reads of %u KiB in flight)\n", l->drive_gbs,
+		       (unsigned)STREAM_DEPTH, (unsigned)STREAM_PIECE / 1024);
 	for (unsigned i = 0; i < runs; i++)
 		print_run(b, &run[i]);
 }
