@@ -61,6 +61,13 @@ static void give_counters(const struct init *in)
 	close(fd);
 }
 
+/* supervise_tick takes a new one, if somebody waits. */
+static void see_rings(struct init *in)
+{
+	if (rings_seen(&in->rings, &in->error))
+		supervise_end(in, in->error.status ? in->error.status : STATUS_FAILED);
+}
+
 static void dispatch(struct init *in, const struct epoll_event *ev)
 {
 	uint64_t tag = ev->data.u64;
@@ -78,7 +85,7 @@ static void dispatch(struct init *in, const struct epoll_event *ev)
 	else if (tag == TAG_BELL)
 		read_bell(in);
 	else if (tag == TAG_RINGS)
-		rings_clear(&in->rings); /* supervise_tick takes it, if somebody waits */
+		see_rings(in);
 }
 
 /* One look at everything. Returns whether something moved. */

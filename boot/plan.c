@@ -8,6 +8,8 @@
  */
 #include "boot/plan.h"
 
+#include "boot/rings.h"
+
 #include "model/attention.h"
 #include "model/ffn.h"
 #include "model/gate.h"
@@ -48,7 +50,8 @@ enum {
 	BODY_LEVELS = sizeof(body_levels) / sizeof(body_levels[0])
 };
 
-#define PIECE_MAX ((uint64_t)1 << 30) /* more is EFAULT (machinery 20) */
+#define PIECE_MAX ((uint64_t)1 << 30)  /* more is EFAULT (machinery 20) */
+#define PIECE     ((uint64_t)64 << 20) /* or one slot: pinned in 2 ms, while nothing is submitted */
 
 const char *const plan_part_names[PLAN_PARTS] = {
 	[PART_RESIDENT] = "resident weights", [PART_KV] = "KV pages",
@@ -133,8 +136,10 @@ static void choose_bodies(struct plan *p, uint64_t share)
 
 static void set_slots(struct plan *p, uint64_t slots)
 {
-	uint64_t per_piece = PIECE_MAX / p->slot_bytes;
+	uint64_t per_piece = p->slot_bytes < PIECE ? PIECE / p->slot_bytes : 1;
 
+	while (slots / per_piece >= RINGS_PIECES)
+		per_piece *= 2;
 	p->slots = (uint32_t)slots;
 	p->slots_per_piece = (uint32_t)(per_piece < slots ? per_piece : slots);
 	p->piece_bytes = p->slots_per_piece * p->slot_bytes;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 enum {
+	NICE = 10,
 	RETRY_MS = 200
 };
 
@@ -41,31 +43,82 @@ static int make_one(struct rings *r, uint64_t made)
 {
 	return nvme_ring_create(&r->stock[made % RINGS_READY].ring,
 				&r->stock[made % RINGS_READY].params, r->file, r->n_files, r->piece,
-				r->n_pieces, r->first.ring_fd, &r->error);
+				r->n_pieces, r->pinned_by, &r->error);
 }
 
 static void fail(struct rings *r, int rc)
 {
-	/* release: the text is there; pairs with the acquire in rings_take */
+	/* release: the text is there; pairs with the acquire in failed */
 	atomic_store_explicit(&r->failed, rc, memory_order_release);
 	signal_fd(r->ready);
+}
+
+/* One more ring is in the stock. */
+static void publish(struct rings *r, uint64_t made)
+{
+	/* release: the ring is whole; pairs with the acquire in rings_take */
+	atomic_store_explicit(&r->made, made, memory_order_release);
+	signal_fd(r->ready);
+}
+
+/*
+ * Gives experts the slots, piece by piece. Memory is made before it is pinned: no pinned page can
+ * become a huge one, and pinning holds the ring, so that whoever submits a read waits.
+ */
+static int pin_pieces(struct rings *r)
+{
+	char *made = r->base; /* up to here; on a huge page's border, as is the map's begin */
+	bool huge = true;
+	int rc = 0;
+
+	for (unsigned k = 0; !rc && k < r->n_pieces; k++) {
+		const struct iovec *p = &r->piece[k], *last = &r->piece[r->n_pieces - 1];
+		uintptr_t end = (uintptr_t)p->iov_base + p->iov_len,
+			  all = (uintptr_t)last->iov_base + last->iov_len;
+
+		end = (end + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
+		end = end < all ? end : all;
+		if (end > (uintptr_t)made) {
+			huge = huge && huge_fill(made, end - (uintptr_t)made);
+			huge_populate(made, end - (uintptr_t)made);
+			made = (char *)end;
+		}
+		rc = nvme_ring_add(r->pinned_by, k, p, &r->error);
+		/* release: the buffer is registered; pairs with runtime/experts/slots.c */
+		if (!rc)
+			atomic_store_explicit(r->pieces_there, k + 1, memory_order_release);
+	}
+	return rc;
+}
+
+/* The first ring, without slots. */
+static int begin(struct rings *r)
+{
+	int rc = make_one(r, 0);
+
+	if (rc)
+		return rc;
+	r->pinned_by = fcntl(r->stock[0].ring.ring_fd, F_DUPFD_CLOEXEC, 0);
+	if (r->pinned_by < 0)
+		return err_set(&r->error, -errno, "init: io_uring: %s", strerror(errno));
+	publish(r, 1);
+	return 0;
 }
 
 static void *maker(void *arg)
 {
 	struct rings *r = arg;
-	struct io_uring_params params;
+	const struct sched_param none = {0};
 	const struct timespec pause = {.tv_nsec = RETRY_MS * 1000 * 1000};
-	uint64_t made = 0;
+	uint64_t made = 1;
 	int rc;
 
-	/* before the slots are pinned: afterwards no page of theirs can become a huge one */
-	for (unsigned i = 0; i < r->n_pieces; i++)
-		if (!huge_fill(r->piece[i].iov_base, r->piece[i].iov_len))
-			break;
-	rc = nvme_ring_create(&r->first, &params, r->file, r->n_files, r->piece, r->n_pieces, -1,
-			      &r->error);
-
+	/* whoever computes goes first */
+	pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
+	setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+	rc = begin(r);
+	if (!rc)
+		rc = pin_pieces(r);
 	while (!rc) {
 		/*
 		 * acquire: the taker has copied its ring out; pairs with the release in rings_take
@@ -75,17 +128,14 @@ static void *maker(void *arg)
 		rc = make_one(r, made);
 		/* relaxed: only shown */
 		atomic_store_explicit(&r->failing, -rc, memory_order_relaxed);
-		if (rc && made) { /* a node that has run goes on trying */
-			signal_fd(r->ready);
-			clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
-			rc = 0;
+		if (!rc) {
+			publish(r, ++made);
 			continue;
 		}
-		if (rc)
-			break;
-		/* release: the ring is whole; pairs with the acquire in rings_take */
-		atomic_store_explicit(&r->made, ++made, memory_order_release);
+		/* a node that has run goes on trying */
 		signal_fd(r->ready);
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+		rc = 0;
 	}
 	fail(r, rc);
 	return NULL;
@@ -108,13 +158,15 @@ static void set_pieces(struct rings *r, const struct plan *p, void *base)
 }
 
 int rings_start(struct rings *r, const struct plan *plan, void *base, const int *files,
-		unsigned n_files, struct err *e)
+		unsigned n_files, _Atomic uint64_t *pieces_there, struct err *e)
 {
 	sigset_t all, before;
 	int rc;
 
 	memcpy(r->file, files, n_files * sizeof(*files));
 	r->n_files = n_files;
+	r->pinned_by = -1;
+	r->pieces_there = pieces_there;
 	set_pieces(r, plan, base);
 	r->want = eventfd(0, EFD_CLOEXEC);
 	r->ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -127,19 +179,23 @@ int rings_start(struct rings *r, const struct plan *plan, void *base, const int 
 	return rc ? err_set(e, -rc, "init: cannot start a thread: %s", strerror(rc)) : 0;
 }
 
+static int failed(const struct rings *r, struct err *e)
+{
+	int rc = atomic_load_explicit(&r->failed, memory_order_acquire);
+
+	if (rc)
+		*e = r->error;
+	return rc;
+}
+
 int rings_take(struct rings *r, struct io_uring *ring, struct io_uring_params *params,
 	       struct err *e)
 {
 	/* relaxed: only this thread stores it */
 	uint64_t taken = atomic_load_explicit(&r->taken, memory_order_relaxed);
-	int rc;
 
-	if (atomic_load_explicit(&r->made, memory_order_acquire) == taken) {
-		rc = atomic_load_explicit(&r->failed, memory_order_acquire);
-		if (rc)
-			*e = r->error;
-		return rc;
-	}
+	if (atomic_load_explicit(&r->made, memory_order_acquire) == taken)
+		return failed(r, e);
 	*ring = r->stock[taken % RINGS_READY].ring;
 	*params = r->stock[taken % RINGS_READY].params;
 	atomic_store_explicit(&r->taken, taken + 1, memory_order_release);
@@ -152,9 +208,10 @@ int rings_failing(const struct rings *r)
 	return atomic_load_explicit(&r->failing, memory_order_relaxed);
 }
 
-void rings_clear(struct rings *r)
+int rings_seen(struct rings *r, struct err *e)
 {
 	wait_fd(r->ready); /* does not wait: not blocking */
+	return failed(r, e);
 }
 
 int rings_may_lock(uint64_t bytes, struct err *e)

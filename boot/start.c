@@ -318,7 +318,7 @@ static int make_rings(struct init *in, struct err *e)
 	for (uint32_t i = 0; i < in->files.count; i++)
 		fd[i] = in->files.file[i].fd;
 	rc = rings_start(&in->rings, &in->node->plan, in->objects.map[OBJ_SLOTS], fd,
-			 in->files.count, e);
+			 in->files.count, &in->node->slot_pieces, e);
 	return rc ? rc : watch(in, in->rings.ready, TAG_RINGS, e);
 }
 

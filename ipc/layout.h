@@ -355,6 +355,7 @@ struct node {
 	 * that init registered: piece i is registered buffer i, READ_FIXED takes base + offset.
 	 */
 	struct node_uring uring[4];
+	_Atomic uint64_t slot_pieces; /* pieces of the slots that reads may go to; release */
 	uint32_t file_count;
 	uint32_t file_packed; /* 1: they are the parts of a packed store */
 	struct node_file file[1024];

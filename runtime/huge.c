@@ -43,20 +43,32 @@ void *huge_map(int fd, size_t bytes, int prot)
 bool huge_fill(void *p, size_t bytes)
 {
 	char *begin = (char *)p + -(uintptr_t)p % HUGE_PAGE, *end = (char *)p + bytes;
+	size_t whole;
+	int tries = 2;
 
-	for (; end > begin && end - begin >= HUGE_PAGE; begin += HUGE_PAGE) {
-		int tries = 2;
-
-		/* a huge page grows from a small one; a system call, as others may write here */
-		if (madvise(begin, 4096, MADV_POPULATE_WRITE))
+	if (end < begin || (size_t)(end - begin) < HUGE_PAGE)
+		return true;
+	whole = (size_t)(end - begin) & ~(size_t)(HUGE_PAGE - 1);
+	/* a huge page grows from a small one; a system call, as others may write here */
+	for (size_t at = 0; at < whole; at += HUGE_PAGE) {
+		if (madvise(begin + at, 4096, MADV_POPULATE_WRITE))
 			return false;
-		/* EAGAIN: a page was just being moved */
-		while (madvise(begin, HUGE_PAGE, MADV_COLLAPSE)) {
-			if (errno != EAGAIN)
-				return false;
-			if (!--tries)
-				break;
-		}
+	}
+	/*
+	 * One call for all: each waits until every CPU has emptied its lists of pages, and for
+	 * whoever else does. EAGAIN: a page was just being moved; what is then still small may stay
+	 */
+	while (madvise(begin, whole, MADV_COLLAPSE)) {
+		if (errno != EAGAIN)
+			return false;
+		if (!--tries)
+			break;
 	}
 	return true;
+}
+
+void huge_populate(void *p, size_t bytes)
+{
+	/* where it fails, the first touch does it */
+	madvise(p, bytes, MADV_POPULATE_WRITE);
 }

@@ -28,4 +28,7 @@ void *huge_map(int fd, size_t bytes, int prot);
  */
 bool huge_fill(void *p, size_t bytes);
 
+/* Makes what memory is still missing in [p, p + bytes), page-aligned, of a writable map. */
+void huge_populate(void *p, size_t bytes);
+
 #endif

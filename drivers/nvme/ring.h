@@ -20,16 +20,24 @@ enum {
 };
 
 /*
- * Makes a ring. files[i] becomes fixed file i, piece[k] buffer k; the addresses that an SQE names
- * are those of `piece` in the caller. With clone_from >= 0, a ring made by the same process with
- * the same pieces, its buffers are shared instead of pinned again (kernel 6.12), and where the
- * kernel cannot, they are registered as usual. The caller's map of ring and entries is in *ring;
- * *params is what nvme_ring_attach needs. Returns 0 or -errno; memory that may not be locked has
- * STATUS_MEMORY and names `ulimit -l`.
+ * Makes a ring with room for n_pieces buffers. files[i] becomes fixed file i. The caller's map of
+ * ring and entries is in *ring; *params is what nvme_ring_attach needs. With clone_from >= 0, a
+ * ring made by the same process, its buffers, which are all of `piece`, are shared instead of
+ * pinned again (kernel 6.12), and where the kernel cannot, they are registered as usual. Else there
+ * are none yet: nvme_ring_add brings them, so that reading can begin before all are pinned, and
+ * setting a buffer is then the one register call that the ring allows. Returns 0 or -errno; memory
+ * that may not be locked has STATUS_MEMORY and names `ulimit -l`.
  */
 MUST_CHECK int nvme_ring_create(struct io_uring *ring, struct io_uring_params *params,
 				const int *files, unsigned n_files, const struct iovec *piece,
 				unsigned n_pieces, int clone_from, struct err *e);
+
+/*
+ * Pins *piece in the ring at descriptor ring_fd, which was made without buffers, as buffer k: the
+ * addresses that an SQE names are those of the caller. Submission waits meanwhile, so pages that do
+ * not exist yet are better made before. Errors as above.
+ */
+MUST_CHECK int nvme_ring_add(int ring_fd, unsigned k, const struct iovec *piece, struct err *e);
 
 /*
  * Whether every read that was submitted has completed: cq.tail == sq.head. True after the death of

@@ -87,6 +87,10 @@ static bool may_take(void *context, uint32_t slot)
 	const struct slots *t = context;
 	uint64_t word = atomic_load_explicit(&t->word[slot], memory_order_relaxed);
 
+	/* acquire: pairs with init's release; the buffer is registered */
+	if (slot / t->s->at.plan->slots_per_piece >=
+	    atomic_load_explicit(&t->s->at.node->slot_pieces, memory_order_acquire))
+		return false;
 	if (t->slot[slot].pins || t->slot[slot].reading)
 		return false; /* it may even have failed, with a read that still lands here */
 	if (word >> 60 != SLOT_LOADING)

@@ -21,7 +21,7 @@ enum {
 };
 
 struct result {
-	int fixed, seen, plain, unfixed, open, write, mapped;
+	int fixed, seen, plain, unfixed, open, write, mapped, more, files;
 };
 
 static int run_one(struct io_uring *ring, unsigned op, unsigned flags, void *to, int file)
@@ -66,6 +66,9 @@ static void child(int fd, const struct io_uring_params *p, char *base, int memfd
 	r->unfixed = run_one(&ring, IORING_OP_READ_FIXED, 0, base, 0);
 	r->open = run_one(&ring, IORING_OP_OPENAT, IOSQE_FIXED_FILE, base, AT_FDCWD);
 	r->write = run_one(&ring, IORING_OP_WRITE_FIXED, IOSQE_FIXED_FILE, base, 0);
+	r->more = nvme_ring_add(fd, 0, &(struct iovec){.iov_base = (void *)own, .iov_len = PIECE},
+				&e);
+	r->files = io_uring_unregister_files(&ring);
 	_exit(0);
 }
 
@@ -88,6 +91,8 @@ static void check(const char *name, struct io_uring *ring, const struct io_uring
 	is_int(r->unfixed, -EACCES, "%s: READ_FIXED of a plain descriptor is refused", name);
 	is_int(r->open, -EACCES, "%s: OPENAT is refused", name);
 	is_int(r->write, -EACCES, "%s: WRITE_FIXED is refused", name);
+	ok(r->more < 0, "%s: the slots, which the child cannot write, cannot be set again", name);
+	is_int(r->files, -EACCES, "%s: no other register call is allowed", name);
 	ok(nvme_ring_empty(ring), "%s: all reads are known to have completed", name);
 }
 
@@ -116,7 +121,9 @@ int main(void)
 		skip("no io_uring here: %s", e.text);
 		return tap_done();
 	}
-	is_int(rc, 0, "a ring is made (%s)", e.text);
+	is_int(rc, 0, "a ring is made, without memory (%s)", e.text);
+	is_int(nvme_ring_add(a.ring_fd, 0, &piece, &e), 0, "memory is added (%s)", e.text);
+	ok(nvme_ring_add(a.ring_fd, 1, &piece, &e) < 0, "more than there is room for is refused");
 	is_int(fcntl(memfd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL), 0,
 	       "the slots are sealed");
 	check("first ring", &a, &pa, base, memfd, r);

@@ -181,6 +181,7 @@ int main(void)
 		return tap_done();
 	}
 	is_int(rc, 0, "a ring is made (%s)", e.text);
+	is_int(nvme_ring_add(ring.ring_fd, 0, &piece, &e), 0, "memory is added (%s)", e.text);
 	rc = stream_open(&s, ring.ring_fd, &params, (uint64_t)(uintptr_t)slots, SLOT * SLOTS, drive,
 			 3, &e);
 	is_int(rc, 0, "the stream starts (%s)", e.text);
