@@ -9,11 +9,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-void arena_init(struct arena *a, void *block, size_t size)
-{
-	*a = (struct arena){.base = block, .size = size};
-}
-
 int arena_map(struct arena *a, size_t size, struct err *e)
 {
 	void *p = MAP_FAILED;
@@ -23,13 +18,13 @@ int arena_map(struct arena *a, size_t size, struct err *e)
 		p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p == MAP_FAILED)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "cannot get %zu bytes of memory", size);
-	*a = (struct arena){.base = p, .size = size, .mapped = true};
+	*a = (struct arena){.base = p, .size = size};
 	return 0;
 }
 
 void arena_fini(struct arena *a)
 {
-	if (a->mapped)
+	if (a->base)
 		munmap(a->base, a->size);
 	*a = (struct arena){0};
 }
@@ -39,7 +34,6 @@ void *arena_alloc(struct arena *a, size_t size, size_t align)
 	size_t pad;
 
 	assert(align > 0 && (align & (align - 1)) == 0);
-	/* The address is aligned, not the offset: a given block may begin anywhere. */
 	pad = (size_t)(-((uintptr_t)a->base + a->used)) & (align - 1);
 	if (pad > a->size - a->used || size > a->size - a->used - pad)
 		return NULL;

@@ -8,24 +8,18 @@
 
 #include "runtime/err.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 
 struct arena {
 	unsigned char *base; /* the block, [base, base + size) */
 	size_t size;         /* bytes */
 	size_t used;         /* bytes given out, padding included */
-	bool mapped;         /* arena_fini unmaps the block */
 };
-
-/* An arena over `size` bytes at `block`, which the caller owns and keeps for as long as the arena
- * is used. */
-void arena_init(struct arena *a, void *block, size_t size);
 
 /* An arena over fresh zeroed memory of at least `size` bytes. Returns 0, or -ENOMEM with a text. */
 MUST_CHECK int arena_map(struct arena *a, size_t size, struct err *e);
 
-/* Gives the block back if arena_map made it. A second call, or one on a zeroed struct, does
+/* Gives the block back. A second call, or one on a zeroed struct, does
  * nothing. */
 void arena_fini(struct arena *a);
 

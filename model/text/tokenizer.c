@@ -208,16 +208,3 @@ uint32_t tokenizer_find_added(const struct tokenizer *t, const char *text, size_
 				return t->added[k][i].id;
 	return TOKENIZER_NONE;
 }
-
-uint32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len)
-{
-	uint32_t added = tokenizer_find_added(t, text, len);
-
-	if (added != TOKENIZER_NONE)
-		return added;
-	for (uint32_t id = 0; id < t->n_ids; id++)
-		if (token_len(t, id) == len && tokenizer_has(t, id) &&
-		    memcmp(t->text + t->token_off[id], text, len) == 0)
-			return id;
-	return TOKENIZER_NONE;
-}

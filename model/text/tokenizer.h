@@ -101,13 +101,7 @@ MUST_CHECK ssize_t tokenizer_encode(struct tokenizer *t, const char *text, size_
 				    enum encode_flags flags, uint32_t *ids, size_t cap,
 				    struct err *e);
 
-/*
- * The id of the token whose text is exactly these bytes: added tokens first (fast), then the
- * vocabulary (a scan).
- */
-uint32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len);
-
-/* The same among the added tokens alone: what the text may be a marker of. */
+/* The id of the added token whose text is exactly these bytes: what the text may be a marker of. */
 uint32_t tokenizer_find_added(const struct tokenizer *t, const char *text, size_t len);
 
 /*

@@ -63,7 +63,7 @@ static void bad(const char *field, const char *code)
 	refused(API_CHAT, body, param, code);
 }
 
-static void test_options(void)
+static void test_good_values(void)
 {
 	static const char *const good[] = {
 		"\"temperature\":0",
@@ -113,6 +113,13 @@ static void test_options(void)
 		"\"parallel_tool_calls\":true",
 		"\"nothing_we_know\":null",
 	};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		chat(good[i]);
+}
+
+static void test_invalid_values(void)
+{
 	static const char *const invalid[] = {
 		"\"temperature\":-0.1",
 		"\"temperature\":\"1\"",
@@ -153,6 +160,13 @@ static void test_options(void)
 		"\"response_format\":\"text\"",
 		"\"store\":0",
 	};
+
+	for (size_t i = 0; i < sizeof(invalid) / sizeof(invalid[0]); i++)
+		bad(invalid[i], "invalid_value");
+}
+
+static void test_unsupported_values(void)
+{
 	static const char *const unsupported[] = {
 		"\"n\":2",
 		"\"n\":0",
@@ -171,12 +185,12 @@ static void test_options(void)
 		"\"store\":true",
 	};
 
-	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
-		chat(good[i]);
-	for (size_t i = 0; i < sizeof(invalid) / sizeof(invalid[0]); i++)
-		bad(invalid[i], "invalid_value");
 	for (size_t i = 0; i < sizeof(unsupported) / sizeof(unsupported[0]); i++)
 		bad(unsupported[i], "unsupported_parameter");
+}
+
+static void test_numbers_and_names(void)
+{
 	bad("\"temperature\":NaN", "invalid_value");
 	bad("\"top_p\":-Infinity", "invalid_value");
 	bad("\"min_p\":1e999", "invalid_value");
@@ -194,6 +208,10 @@ static void test_options(void)
 	bad("\"echo\":false", "unknown_parameter");
 	bad("\"model\":\"gpt\"", "model_not_found");
 	is_int(error.status, 404, "another model is 404");
+}
+
+static void test_endpoints(void)
+{
 	refused(API_CHAT, "{" HI ",\"unknown\":1,\"temperature\":\"x\"}", "temperature",
 		"invalid_value");
 	refused(API_CHAT,
@@ -359,7 +377,11 @@ int main(void)
 				   .temperature = 0.6,
 				   .top_p = 0.95,
 				   .name = "tiny"};
-	test_options();
+	test_good_values();
+	test_invalid_values();
+	test_unsupported_values();
+	test_numbers_and_names();
+	test_endpoints();
 	test_values();
 	test_json();
 	test_prompts();
