@@ -568,17 +568,18 @@ command_fuzz() {
 }
 
 command_run() {
-	local model=images/demo pid socket=build/run.sock penstock=build/bin/penstock status=0 limit=()
+	local model=images/demo pid socket=build/run.sock penstock=build/bin/penstock status=0 limit=() template=()
 	ninja_run
 	if ! compgen -G "$model/*.safetensors" >/dev/null; then
 		model=build/synth-model
-		limit=(--max-tokens 64) # nothing random numbers say comes to an end
+		limit=(--max-tokens 64)  # nothing random numbers say comes to an end
+		template=(--template v31) # and they bring none
 		say "images/demo has no weights yet: this is a small model of random numbers, and it speaks gibberish"
 		[ -e $model/done ] ||
 			{ rm -rf $model && $penstock synth v3-tiny $model && touch $model/done; }
 	fi
 	rm -f $socket
-	$penstock run $model --socket $socket --name "${model##*/}" &
+	$penstock run $model --socket $socket --name "${model##*/}" "${template[@]}" &
 	pid=$!
 	# shellcheck disable=SC2064 # this function's $pid is gone when the shell exits
 	trap "kill $pid 2>/dev/null; wait $pid 2>/dev/null || true" EXIT
