@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """HTTP on a real node's socket: what is refused, limits, pipelining, idle connections, clients that go away, a full queue, the end."""
 import json
+import os
 import re
+import select
 import signal
 import socket
 import time
@@ -97,9 +99,12 @@ def test_connections(path, node):
         with open(f"/proc/{gateway}/stat") as f:
             return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
 
-    before = ticks()
-    time.sleep(1)
-    ok(ticks() - before <= 1, "and cost nothing while they are idle", ticks() - before)
+    used = []
+    while (not used or used[-1] > 1) and len(used) < 10:  # a busy machine may be late with what was to do
+        before = ticks()
+        time.sleep(1)
+        used.append(ticks() - before)
+    ok(used[-1] <= 1, "and cost nothing while they are idle", used)
     s = many[0]
     s.sendall(b"HEAD /v1/models HTTP/1.1\r\n\r\nGET /none HTTP/1.1\r\n\r\nOPTIONS /tokenize HTTP/1.1\r\n\r\n" +
               post("/tokenize", {"content": "a"}))
@@ -122,7 +127,10 @@ def test_going_away(path):
     ask = {"prompt": "b", "max_tokens": 4000, "stream": True, "temperature": 0}
     with dial(path) as s:
         s.sendall(post("/v1/completions", ask))
-        ok(b"data: " in s.recv(65536) + s.recv(65536), "a long stream begins")
+        got = b""
+        while b"data: " not in got and (part := s.recv(65536)):
+            got += part
+        ok(b"data: " in got, "a long stream begins", got)
     begin = time.monotonic()
     ok(wait_until(lambda: metric(path, "penstock_running") == 0, 3), "a client that goes away stops its generation")
     print(f"# after {time.monotonic() - begin:.3f} s")
@@ -138,14 +146,12 @@ def test_queue(path):
     waiting = [dial(path) for _ in range(12)]
     for s in waiting:
         s.sendall(ask)
-    heads = []
-    for s in waiting:
-        s.settimeout(0.2)
-        try:
-            heads.append(s.recv(1000))
-        except TimeoutError:
-            pass
-    busy = [h for h in heads if h.startswith(b"HTTP/1.1 429 ")]
+    # 12 at once, one place and four that wait: the rest hears so, however long that takes here
+    heads, end = {}, time.monotonic() + 20
+    while len(heads) < 7 and time.monotonic() < end:
+        for s in select.select([s for s in waiting if s not in heads], [], [], 0.1)[0]:
+            heads[s] = s.recv(1000)
+    busy = [h for h in heads.values() if h.startswith(b"HTTP/1.1 429 ")]
     ok(busy and all(re.search(rb"Retry-After: \d+\r\n", h) for h in busy), "a full queue is 429 with Retry-After", heads)
     ok(len(busy) <= 8, "and not before it is full", len(busy))
     for s in waiting:
@@ -157,10 +163,14 @@ def test_end(path, node):
     with dial(path) as running, dial(path) as queued, dial(path) as idle:
         running.sendall(post("/v1/completions", {"prompt": "b", "max_tokens": 600, "stream": True, "temperature": 0}))
         first = running.recv(65536)
+        # the running one stands still meanwhile, so that it has not ended before, on a fast machine
+        mla = node.children()["mla"]
+        os.kill(mla, signal.SIGSTOP)
         queued.sendall(post("/v1/completions", {"prompt": "Hello", "max_tokens": 300}))
         wait_until(lambda: metric(path, "penstock_queued") == 1, 5)
         node.process.send_signal(signal.SIGTERM)
         got, closed = read_all(queued)
+        os.kill(mla, signal.SIGCONT)
         ok(got.startswith(b"HTTP/1.1 503 "), "a request that was not admitted gets 503 when the node ends", got[:200])
         got, closed = read_all(running, 40)
         ok(b"[DONE]" in first + got, "one that runs is finished", got[-200:])

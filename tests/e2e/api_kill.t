@@ -10,6 +10,7 @@ import time
 
 from node import BIN, Folder, Node, dial, done, ok, wait_until
 
+KILLS = 8  # at least
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1 << 30)
 random.seed(SEED)
 print("# SEED", SEED)
@@ -94,6 +95,8 @@ with Folder() as f:
         killer = Killer(node, *programs)
         killer.start()
         got = fetch_all(f.socket, slow)
+        while killer.kills < KILLS and got == want:  # a fast machine has answered before the first
+            got = fetch_all(f.socket, slow)
         killer.stopped = True
         killer.join()
         what = f"{' '.join(programs)} killed {killer.kills} times{', slow clients' if slow else ''}"

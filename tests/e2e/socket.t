@@ -23,10 +23,12 @@ with Folder() as f:
     node = start(bin_, f, "--socket", f.socket)
     mode = os.stat(f.socket).st_mode
     ok(stat.S_ISSOCK(mode) and mode & 0o777 == 0o660, "the socket has mode 0660", oct(mode))
-    time.sleep(0.5)
-    idle = node.cpu_ticks()
-    time.sleep(1)
-    ok(node.cpu_ticks() == idle, "an idle node uses no CPU", node.cpu_ticks() - idle)
+    used = []
+    while 0 not in used and len(used) < 10:  # a busy machine may be late with what was to do at the start
+        before = node.cpu_ticks()
+        time.sleep(1)
+        used.append(node.cpu_ticks() - before)
+    ok(0 in used, "an idle node uses no CPU", used)
     second = Node(bin_, f.model, "--socket", f.socket)
     ok(second.process.wait(20) == 1, "a second node on a live socket is refused")
     ok(f"process {node.pid} already answers" in second.output(), "and told who has it", second.output())
@@ -85,7 +87,8 @@ with Folder() as f:
     node = start(bin_, f, "--socket", f.socket)
     busy = dial(f.socket)
     busy.sendall(b"y" * 1000)
-    time.sleep(0.2)  # a thousand bytes of answer lie in the socket: sent, as far as init can know
+    # a thousand bytes of answer lie in the socket: sent, as far as init can know
+    wait_until(lambda: len(busy.recv(1000, socket.MSG_PEEK)) == 1000)
     node.process.send_signal(signal.SIGTERM)
     ok(wait_until(lambda: not os.path.exists(f.socket)), "a draining node takes no newcomers")
     ok(len(receive(busy, 1000)) == 1000, "who was served gets the whole answer")
