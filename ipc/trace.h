@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC   0x4543415254534e50ull /* "PNSTRACE" little-endian */
-#define TRACE_VERSION 1u
+#define TRACE_VERSION 2u
 
 enum {
 	TRACE_RECORDS = 8192 /* at least eight chunks of 512 rows between two looks of scribe */
@@ -31,6 +31,8 @@ struct trace_file {
 	uint32_t moe_layers, top_k;
 	uint32_t experts; /* routed experts of a layer */
 	uint32_t first_moe_layer;
+	uint32_t layers; /* of the model: dense, MoE and MTP */
+	uint32_t chunk;  /* rows of a prefill pass at most */
 	uint8_t model_hash[32];
 };
 
@@ -39,7 +41,12 @@ struct trace_row {
 	uint32_t conn;     /* connection: with `request` it names a sequence */
 	uint32_t position; /* in the sequence */
 	uint32_t token;    /* the row's token */
-	uint32_t prefill;  /* 1: a row of a prompt's chunk, 0: of a decode pass */
+	uint32_t flags;    /* enum trace_flags */
+};
+
+enum trace_flags {
+	TRACE_PREFILL = 1, /* a row of a prompt's chunk; else of a decode pass */
+	TRACE_FIRST = 2    /* the first row of its pass */
 };
 
 /* A TRACE object after its header; records follow. */

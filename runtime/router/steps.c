@@ -299,7 +299,8 @@ static void trace_rows(const struct step *st)
 					    .conn = row->conn,
 					    .position = row->position,
 					    .token = row->token,
-					    .prefill = b == BATCH_PREFILL};
+					    .flags = (b == BATCH_PREFILL ? TRACE_PREFILL : 0u) |
+						     (i == 0 ? TRACE_FIRST : 0u)};
 
 		memcpy(out, &t, sizeof(t));
 		for (uint32_t layer = 0; layer < a->plan->main_layers; layer++) {

@@ -196,7 +196,9 @@ static void open_trace(struct scribe *s)
 			       .moe_layers = a->plan->moe_layers,
 			       .top_k = a->plan->top_k,
 			       .experts = a->plan->experts,
-			       .first_moe_layer = a->plan->first_moe_layer};
+			       .first_moe_layer = a->plan->first_moe_layer,
+			       .layers = a->plan->layers,
+			       .chunk = a->plan->rows[BATCH_PREFILL]};
 
 	if (!a->plan->trace)
 		return;

@@ -9,7 +9,7 @@ import time
 from live import Live, talkative
 from node import Folder, done, ok
 
-TRACE_FILE, TRACE_ROW = "<QIIIIII32s", "<QIIII"
+TRACE_FILE, TRACE_ROW = "<QIIIIIIII32s", "<QIIII"
 PROMPTS = [[9 + i] + [5 + j * 13 % 250 for j in range(100)] for i in range(3)]
 TOKENS = 100
 
@@ -18,7 +18,7 @@ def records(path):
     """(header, [(row, expert ids, weights)]) of a trace."""
     with open(path, "rb") as f:
         data = f.read()
-    magic, version, size, layers, k, experts, first, _ = struct.unpack_from(TRACE_FILE, data)
+    magic, version, size, layers, k, experts, first, _, _, _ = struct.unpack_from(TRACE_FILE, data)
     begin, pairs = struct.calcsize(TRACE_FILE), layers * k
     ids, weights = struct.calcsize(TRACE_ROW), struct.calcsize(TRACE_ROW) + (pairs * 2 + 3 & ~3)
     rows = [(struct.unpack_from(TRACE_ROW, data, at), struct.unpack_from(f"<{pairs}H", data, at + ids), struct.unpack_from(f"<{pairs}f", data, at + weights))
@@ -58,7 +58,7 @@ with Folder() as f:
     talkative(f.make_model())
     want = len(PROMPTS) * (len(PROMPTS[0]) + TOKENS - 1)
     head, rows, seen, _ = run(f, "calm")
-    ok(head[0] == 0x4543415254534E50 and head[1] == 1 and head[6] == 0, "the file has its head and whole records", head)
+    ok(head[0] == 0x4543415254534E50 and head[1] == 2 and head[6] == 0, "the file has its head and whole records", head)
     ok(len(rows) == len(seen) == want, "every row that was computed is there once", f"{len(rows)} {len(seen)} {want}")
     k, experts = head[3], head[4]
     groups = [ids[i:i + k] for _, ids, _ in rows for i in range(0, len(ids), k)]
