@@ -100,7 +100,9 @@ static uint64_t layout_experts(struct layout *l, const struct plan *p)
 		l->experts_error[b] = take(&c, p->rows[b], 1, sizeof(uint64_t));
 	}
 	l->experts_slots = take(&c, p->slots, 1, sizeof(uint64_t));
-	l->experts_used = take(&c, p->slots, 1, sizeof(uint64_t));
+	l->experts_policy = take(&c, 1, 1, sizeof(struct policy_head));
+	l->experts_visits = take(&c, p->layers, 1, sizeof(uint32_t));
+	l->experts_known = take(&c, p->layers, p->experts, sizeof(struct policy_expert));
 	return finish(&c, l, OBJ_EXPERTS);
 }
 

@@ -299,6 +299,31 @@ static inline uint64_t slot_word(enum slot_state state, uint64_t generation, uin
 	       (uint64_t)(layer & 0xffff) << 24 | (uint64_t)(expert & 0xffff) << 8;
 }
 
+/*
+ * What the cache policy knows (runtime/experts/policy.h), in experts' object, so that a successor
+ * decides as its predecessor would have. Behind the head: uint32_t visits[layers], then struct
+ * policy_expert [layers][experts].
+ */
+enum {
+	POLICY_AGES = 16,  /* classes of age: passes since the last use */
+	POLICY_SHARES = 16 /* classes of share: of the passes of late, how many used it */
+};
+
+struct policy_odds {
+	uint32_t seen, used; /* experts seen in a class, and those of them used by the next pass */
+};
+
+struct policy_head {
+	uint64_t seq[BATCHES]; /* the step counted last: if it is done again, it counts once */
+	struct policy_odds odds[POLICY_AGES][POLICY_SHARES];
+};
+
+struct policy_expert {
+	uint32_t last;  /* visits of its layer at its last use; 0: never */
+	uint16_t share; /* decayed share of visits that used it, of 65536 */
+	uint16_t value; /* chance that the next visit uses it, of 65536 */
+};
+
 /* A log entry of a token (machinery 16). */
 struct token_entry {
 	uint32_t token;
@@ -388,7 +413,7 @@ struct layout {
 	uint64_t experts_acc[BATCHES][2];         /* accumulators, FP32 [rows][row_stride] */
 	uint64_t experts_error[BATCHES];
 	uint64_t experts_slots; /* _Atomic uint64_t [slots]: slot_word */
-	uint64_t experts_used;  /* uint64_t [slots]: recency for the cache policy */
+	uint64_t experts_policy, experts_visits, experts_known; /* the cache policy's parts */
 
 	uint64_t client_record, client_record_size; /* rings' record: struct client_record */
 	uint64_t client_ring;                       /* ANNOUNCE */

@@ -13,9 +13,7 @@
 
 enum {
 	PART_EXPERTS =
-		32, /* a prefill step commits after this many experts: what a restart repeats at most */
-	FETCH_AHEAD =
-		8 /* experts asked for ahead of the one being computed: 350 MB of V3, far more than the drive has in flight */
+		32 /* a prefill step commits after this many experts: what a restart repeats at most */
 };
 
 /*

@@ -180,6 +180,16 @@ static void take(struct step *st, uint32_t i)
 	sc->state[i] = EXPERT_TAKEN;
 }
 
+/* Of what has been asked for, what still holds its slot. */
+static uint32_t pinned(const struct step *st, uint32_t asked)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < asked; i++)
+		n += st->sc->slot[i] != SLOT_NONE;
+	return n;
+}
+
 /* Takes what is there, or (none: false) nothing. */
 static bool take_ready(struct step *st, uint32_t asked)
 {
@@ -248,13 +258,13 @@ static void wait_first(struct step *st, uint32_t asked)
 static void compute_buffered(struct step *st)
 {
 	struct scratch *sc = st->sc;
-	uint32_t asked = 0, done = 0;
+	uint32_t asked = 0, done = 0, ahead = policy_ahead(st->x->slots.n, true);
 	bool shared = st->layer->mlp[0].data != NULL;
 
 	memset(sc->state, EXPERT_WAITS, st->n_active);
 	memset(sc->slot, 0xff, st->n_active * sizeof(*sc->slot)); /* SLOT_NONE */
 	for (;;) {
-		while (asked < st->n_active && ask(st, asked))
+		while (asked < st->n_active && pinned(st, asked) < ahead && ask(st, asked))
 			asked++;
 		take_ready(st, asked);
 		for (done = 0; done < asked && sc->state[done] != EXPERT_WAITS;)
@@ -289,10 +299,10 @@ static void compute_ordered(struct step *st, uint32_t from, uint32_t side)
 {
 	struct experts *x = st->x;
 	const struct layout *l = &x->s.at.layout;
-	uint32_t asked = from, part = 0;
+	uint32_t asked = from, part = 0, ahead = policy_ahead(x->slots.n, false);
 	size_t bytes = (size_t)st->msg.rows * l->row_stride * sizeof(float);
 
-	while (asked < st->n_active && asked < from + FETCH_AHEAD && ask(st, asked))
+	while (asked < st->n_active && asked < from + ahead && ask(st, asked))
 		asked++;
 	step_shared(st); /* while the drive reads */
 	for (uint32_t i = from; i < st->n_active; i++) {
@@ -310,7 +320,7 @@ static void compute_ordered(struct step *st, uint32_t from, uint32_t side)
 			side ^= 1;
 			part = 0;
 		}
-		while (asked < st->n_active && asked < i + FETCH_AHEAD && ask(st, asked))
+		while (asked < st->n_active && asked < i + ahead && ask(st, asked))
 			asked++;
 		if (asked == i) {
 			ask_or_wait(st, i);

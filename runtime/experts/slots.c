@@ -51,12 +51,17 @@ static void adopt(struct slots *t)
 		t->slot[i].expert = expert;
 		*map_at(t, layer, expert) = i + 1;
 	}
+	for (uint32_t i = t->n; i-- > 0;) {
+		if (atomic_load_explicit(&t->word[i], memory_order_relaxed) >> 60 != SLOT_READY)
+			t->free[t->n_free++] = i;
+	}
 }
 
 int slots_open(struct slots *t, const struct server *s, struct err *e)
 {
 	const struct plan *p = s->at.plan;
 	const struct node *node = s->at.node;
+	const struct layout *l = &s->at.layout;
 	const struct node_uring *u = &node->uring[s->at.generation % 4];
 	uint32_t drive[sizeof(node->file) / sizeof(node->file[0])], files = node->file_count;
 
@@ -72,10 +77,15 @@ int slots_open(struct slots *t, const struct server *s, struct err *e)
 	t->slot = calloc(t->n, sizeof(*t->slot));
 	t->map = calloc((size_t)p->layers * p->experts, sizeof(*t->map));
 	t->arriving = calloc(t->n, sizeof(*t->arriving));
-	if (!t->slot || !t->map || !t->arriving)
+	t->free = calloc(t->n, sizeof(*t->free));
+	if (!t->slot || !t->map || !t->arriving || !t->free ||
+	    !policy_open(&t->policy, attach_at(&s->at, OBJ_EXPERTS, l->experts_policy),
+			 attach_at(&s->at, OBJ_EXPERTS, l->experts_visits),
+			 attach_at(&s->at, OBJ_EXPERTS, l->experts_known), p->layers, p->experts,
+			 t->map))
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the table of %u slots",
 				t->n);
-	policy_open(&t->policy, attach_at(&s->at, OBJ_EXPERTS, s->at.layout.experts_used), t->n);
+	t->all = t->n >= s->model.index->experts.count;
 	adopt(t);
 	return stream_open(&t->stream, FD_URING, u->params, u->base, p->piece_bytes, drive, files,
 			   e);
@@ -138,13 +148,47 @@ static void release(struct slots *t, uint32_t slot)
 {
 	struct slot *sl = &t->slot[slot];
 
-	if (*map_at(t, sl->layer, sl->expert) == slot + 1)
+	if (*map_at(t, sl->layer, sl->expert) == slot + 1) {
 		*map_at(t, sl->layer, sl->expert) = 0;
+		policy_moved(&t->policy, sl->layer);
+	}
 	memset(sl->checked, 0, sizeof(sl->checked));
 	sl->bad = false;
 	if (sl->reading)
 		return;
 	atomic_store_explicit(&t->word[slot], 0, memory_order_release);
+	t->free[t->n_free++] = slot;
+}
+
+/*
+ * A free slot, no longer in the list; SLOT_NONE if there is none. Those that a predecessor was
+ * reading into stay there until its io_uring is empty: they are few.
+ */
+static uint32_t take_free(struct slots *t)
+{
+	for (uint32_t i = t->n_free; i-- > 0;) {
+		uint32_t slot = t->free[i];
+
+		if (!may_take(t, slot))
+			continue;
+		t->free[i] = t->free[--t->n_free];
+		return slot;
+	}
+	return SLOT_NONE;
+}
+
+/* A slot for another expert: a free one, or one whose expert gives way. */
+static uint32_t take_slot(struct slots *t)
+{
+	uint32_t slot = take_free(t);
+
+	if (slot != SLOT_NONE)
+		return slot;
+	slot = policy_victim(&t->policy, may_take, t);
+	if (slot == POLICY_NONE)
+		return SLOT_NONE;
+	release(t, slot);
+	return take_free(t);
 }
 
 /*
@@ -176,6 +220,18 @@ static void settle(struct slots *t)
 	t->n_arriving = kept;
 }
 
+void slots_step(struct slots *t, const struct msg *m, const uint16_t *route, const uint64_t *error)
+{
+	if (!t->all)
+		policy_step(&t->policy, &(struct policy_step){.seq = m->seq,
+							      .batch = m->batch,
+							      .layer = m->layer,
+							      .rows = m->rows,
+							      .top_k = t->s->at.plan->top_k,
+							      .route = route,
+							      .error = error});
+}
+
 uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert, enum stream_queue queue)
 {
 	uint32_t slot;
@@ -188,7 +244,7 @@ uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert, enum strea
 	t->slot[slot].pins++;
 	if (t->slot[slot].reading)
 		stream_promote(t->stream, &t->slot[slot].job, queue);
-	policy_touch(&t->policy, slot);
+	policy_asked(&t->policy, layer, expert);
 	return slot;
 }
 
@@ -214,17 +270,17 @@ uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stre
 	struct slot *sl;
 
 	settle(t);
-	slot = policy_victim(&t->policy, may_take, t);
+	slot = take_slot(t);
 	if (slot == SLOT_NONE)
 		return SLOT_NONE;
-	release(t, slot);
 	sl = &t->slot[slot];
 	sl->layer = layer;
 	sl->expert = expert;
 	sl->pins = 1;
 	sl->copy = 0;
 	*map_at(t, layer, expert) = slot + 1;
-	policy_touch(&t->policy, slot);
+	policy_moved(&t->policy, layer);
+	policy_asked(&t->policy, layer, expert);
 	begin_read(t, slot, queue);
 	return slot;
 }

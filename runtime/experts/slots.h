@@ -39,7 +39,9 @@ struct slots {
 	_Atomic uint64_t *word; /* [n], shared: slot_word */
 	struct slot *slot;      /* [n] */
 	uint32_t *map;          /* [layers][experts]: slot + 1, 0: not in a slot */
-	uint32_t n;
+	uint32_t *free;         /* [n_free]: slots without an expert */
+	uint32_t n, n_free;
+	bool all; /* every expert has a slot: nothing is ever given up */
 	uint32_t *
 		arriving; /* [n_arriving]: slots being read, in the order in which they were asked for */
 	uint32_t n_arriving;
@@ -51,6 +53,12 @@ struct slots {
  * Attaches to the table: slots that are ready stay ready. A dense model has no slots and no stream.
  */
 MUST_CHECK int slots_open(struct slots *t, const struct server *s, struct err *e);
+
+/*
+ * A step begins that will ask for the experts of `route` ([rows][top_k], checked; error: [rows]).
+ * For the policy only.
+ */
+void slots_step(struct slots *t, const struct msg *m, const uint16_t *route, const uint64_t *error);
 
 /*
  * The slot of an expert, ready or being read (as urgently as `queue` from now on), pinned;

@@ -150,9 +150,10 @@ void step_compute(struct step *st)
 			st->error_out[r] = st->error_in[r];
 		st->sc->skip[r] = st->error_out[r] != 0;
 	}
-	if (st->layer->is_moe)
+	if (st->layer->is_moe) {
+		slots_step(&st->x->slots, &st->msg, st->route, st->error_in);
 		routed_compute(st);
-	else
+	} else
 		step_shared(st);
 	start = clock_now_ns();
 	team_run_last(st->x->s.team, finish_work, st, twins);
