@@ -242,6 +242,10 @@ int cmd_bench(int argc, char **argv, struct err *e)
 	unsigned runs = 0;
 	int rc;
 
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--replay") || !strncmp(argv[i], "--replay=", 9))
+			return cmd_replay(argc, argv, e);
+	}
 	b.prompt = 512;
 	b.tokens = 128;
 	b.repeat = 3;
