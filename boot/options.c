@@ -2,7 +2,7 @@
 #include "boot/options.h"
 
 #include "drivers/cpu/kernels.h"
-#include "ipc/conn.h"
+#include "ipc/layout.h"
 #include "model/config.h"
 #include "model/text/template.h"
 #include "runtime/options.h"
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define WORDS_MTP "auto|on|off" /* enum mtp_mode */
 #define WORDS_ISA "auto|scalar|avx2|avx512|avx512bf16"
 
 static bool is_template(const char *name)
@@ -98,6 +99,12 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 		 .to = &isa,
 		 .value = WORDS_ISA,
 		 .help = "instructions; the answers are the same bits"},
+		{.name = "mtp",
+		 .type = OPT_ENUM,
+		 .to = &o->mtp,
+		 .value = WORDS_MTP,
+		 .help = "draft tokens with the model's MTP module; the answers are the same "
+			 "(off)"},
 		{.name = "name",
 		 .type = OPT_STRING,
 		 .to = &o->name,
@@ -131,7 +138,7 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 			    .max_operands = 1};
 	int rc;
 
-	*o = (struct boot_options){.parallel = PLACES_DEFAULT};
+	*o = (struct boot_options){.parallel = PLACES_DEFAULT, .mtp = MTP_OFF};
 	rc = options_parse(&t, argc, argv, e);
 	if (rc < 0)
 		return rc;

@@ -25,6 +25,7 @@ struct boot_options {
 	uint64_t chunk;           /* prompt rows per pass, 0: what memory allows up to 512 */
 	uint64_t slots, threads;  /* 0: by the plan, by the machine */
 	unsigned isa;             /* enum cpu_isa */
+	unsigned mtp;             /* enum mtp_mode */
 	const char *trace_routes; /* file, NULL: none */
 	bool verbose;
 };

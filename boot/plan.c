@@ -14,6 +14,7 @@
 #include "model/ffn.h"
 #include "model/gate.h"
 #include "model/mtp.h"
+#include "model/sampler.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -76,6 +77,7 @@ static int set_figures(struct plan *p, struct plan_table *t, const struct plan_i
 			   .queue = 4 * (uint32_t)o->parallel,
 			   .workers = o->threads ? (uint32_t)o->threads : in->cpus,
 			   .isa = o->isa,
+			   .mtp = in->score || !c->num_nextn_predict_layers ? MTP_OFF : o->mtp,
 			   .score = in->score,
 			   .verbose = o->verbose,
 			   .trace = o->trace_routes != NULL,
@@ -84,6 +86,8 @@ static int set_figures(struct plan *p, struct plan_table *t, const struct plan_i
 			   .index_bytes = in->index_bytes,
 			   .resident_bytes = in->resident_bytes,
 			   .memory = in->budget};
+	if (o->mtp == MTP_ON && !c->num_nextn_predict_layers)
+		return err_exit(e, STATUS_USAGE, -EINVAL, "--mtp on: this model has no MTP module");
 	if (o->context > c->max_position_embeddings)
 		return err_exit(e, STATUS_USAGE, -EINVAL,
 				"--context %" PRIu64 ": this model has %u positions", o->context,
@@ -105,7 +109,7 @@ static int set_figures(struct plan *p, struct plan_table *t, const struct plan_i
 	if (t->all_slots < SLOTS_MIN)
 		t->all_slots = SLOTS_MIN;
 	t->kv_wanted = (uint64_t)p->places * ((p->context + 255) / 256) + 1;
-	p->rows[BATCH_DECODE] = p->places;
+	p->rows[BATCH_DECODE] = p->mtp == MTP_OFF ? p->places : 2 * p->places;
 	return 0;
 }
 
@@ -169,20 +173,20 @@ static uint64_t rows_bytes(const struct layout *l, const struct plan *p)
 static uint64_t private_bytes(const struct plan *p, const struct plan_input *in)
 {
 	const struct model_config *c = in->config;
-	uint32_t chunk = p->rows[BATCH_PREFILL];
-	uint64_t rows = (uint64_t)chunk + p->places, width = (p->hidden + 127) & ~127u;
+	uint32_t decode = p->rows[BATCH_DECODE], chunk = p->rows[BATCH_PREFILL],
+		 most = decode > chunk ? decode : chunk;
+	uint64_t rows = (uint64_t)chunk + decode, width = (p->hidden + 127) & ~127u;
 	uint64_t sum = (uint64_t)PROCESSES * PROCESS_BYTES + 3ull * p->workers * THREAD_BYTES;
 
 	sum += 2 * in->tokenizer_bytes + GATEWAY_BYTES + BODY_SCRATCH * p->body_bytes;
-	sum += attention_scratch_bytes(c, p->workers, chunk);
-	sum += gate_scratch_bytes(c, p->workers, chunk) + mtp_scratch_bytes(c, chunk);
-	sum += ffn_scratch_bytes(c, ffn_inner_max(c), chunk, p->workers) +
+	sum += attention_scratch_bytes(c, p->workers, most);
+	sum += gate_scratch_bytes(c, p->workers, most) + mtp_scratch_bytes(c, most);
+	sum += ffn_scratch_bytes(c, ffn_inner_max(c), most, p->workers) +
 	       (plan_kept_rows(p, 0) + plan_kept_rows(p, 1) + rows) * width * sizeof(float);
 	for (unsigned b = 0; b < BATCHES; b++)
 		sum += ffn_set_scratch_bytes(c, ffn_moe_inner_max(c), plan_set_rows(p, b),
 					     p->workers);
-	return sum +
-	       2ull * p->places * p->vocab * sizeof(float); /* logits, and the sampler's order */
+	return sum + (decode + 1ull) * p->vocab * sizeof(float) + sampler_scratch_bytes(p->vocab);
 }
 
 /* Adds everything up for the chunk, pages and slots of the plan. */

@@ -35,6 +35,13 @@ struct object_header {
 };
 _Static_assert(sizeof(struct object_header) == 64, "the header is one cache line");
 
+/* Whether the MTP module drafts tokens (--mtp). */
+enum mtp_mode {
+	MTP_AUTO, /* where it is measured to pay */
+	MTP_ON,
+	MTP_OFF
+};
+
 /*
  * The figures of a running node, from the index and the command line; made by boot/plan.c. Plain
  * numbers.
@@ -44,9 +51,10 @@ struct plan {
 	uint32_t main_layers;
 	uint32_t hidden; /* hidden_size */
 	uint32_t vocab;
-	uint32_t top_k;         /* experts per row; at least 1 even for a dense model */
-	uint32_t experts;       /* routed experts per layer; 0: dense model */
-	uint32_t rows[BATCHES]; /* capacity: decode rows (places), prefill chunk */
+	uint32_t top_k;   /* experts per row; at least 1 even for a dense model */
+	uint32_t experts; /* routed experts per layer; 0: dense model */
+	uint32_t rows
+		[BATCHES]; /* capacity: decode rows (places, twice with drafts), prefill chunk */
 	uint32_t places;  /* sequences running at once (--parallel), the health place not counted */
 	uint32_t queue;   /* sequences waiting at most: four times the places */
 	uint32_t context; /* positions of one sequence at most */
@@ -56,6 +64,7 @@ struct plan {
 		slots_per_piece; /* slots in one registered piece of at most 1 GiB; none straddles two */
 	uint32_t workers;        /* threads of each computing server */
 	uint32_t isa;            /* enum cpu_isa */
+	uint32_t mtp;            /* enum mtp_mode; MTP_OFF without a module or in a score run */
 	uint32_t score;          /* 1: the client role is `score`; the logits object has rows */
 	uint32_t verbose;
 	uint32_t trace;           /* 1: router keeps a trace of routes */
@@ -156,7 +165,17 @@ struct router_seq {
 		copy_from; /* page whose first copy_rows positions its last page begins with; copied in its first pass */
 	uint32_t copy_rows; /* 0: nothing to copy */
 	uint32_t copy_to;   /* the page they are copied into */
-	uint32_t mtp_done;  /* score: MTP positions computed */
+	/*
+	 * MTP. The pair (final hidden state of position i, token at i + 1) makes the MTP layer's
+	 * row i + 1. Rows mtp_first .. mtp_next - 1 are committed (1, 1: none yet). Hidden states
+	 * of hidden_rows positions from hidden_position on lie in router_final[hidden_batch], from
+	 * row hidden_row0 on, until that batch's next main pass ends.
+	 */
+	uint32_t mtp; /* 1: the MTP layer follows this sequence */
+	uint32_t mtp_first, mtp_next;
+	uint32_t hidden_position, hidden_rows, hidden_row0, hidden_batch;
+	uint32_t draft;          /* the token that MTP expects at draft_position */
+	uint32_t draft_position; /* 0: no draft */
 	uint64_t passes; /* score: passes whose rows lie in the logits object or have been taken */
 	uint32_t out_row0, out_rows, out_position,
 		out_mtp;    /* score: rows of that pass: batch rows, positions, MTP or main */
@@ -178,7 +197,7 @@ struct router_page {
 	uint64_t previous; /* name of the page before it, which is full, or PAGE_FIRST */
 	uint64_t used;     /* admission clock of the last use */
 	uint32_t count;    /* committed positions, 1 .. 256; 0 with name 0 */
-	uint32_t mtp;      /* 1: the MTP rows of these positions are there too */
+	uint32_t mtp;      /* positions, from the first on, whose MTP rows are there too */
 };
 
 /*
@@ -235,12 +254,15 @@ struct pass_row {
 	uint32_t conn;      /* whose row it is */
 	uint32_t page_list; /* index of its sequence's first page in the area's page list */
 	uint32_t flags;     /* enum row_flags */
+	uint32_t first_key; /* MTP pass: the sequence's keys begin at this position; else 0 */
 	uint32_t
 		source; /* MTP pass: row of the batch's last main pass whose final hidden state goes with token */
 };
 
 enum row_flags {
-	ROW_LOGITS = 1 /* the head is wanted for this row */
+	ROW_LOGITS = 1, /* the head is wanted for this row */
+	ROW_DRAFT =
+		2 /* the token is a draft: the row counts if the row before it draws that token */
 };
 
 struct pass_copy {

@@ -63,6 +63,9 @@ enum log_kind {
 	X(CACHED_TOKENS, BY(ROUTER), "cached_tokens", "prompt tokens taken from kept pages")       \
 	X(TOKENS, BY(ROUTER), "tokens", "tokens sampled")                                          \
 	X(PASSES, BY(ROUTER), "passes", "forward passes")                                          \
+	X(MTP_PASSES, BY(ROUTER), "mtp_passes", "passes of the MTP module")                        \
+	X(DRAFTED, BY(ROUTER), "drafted_tokens", "drafts that a pass verified")                    \
+	X(ACCEPTED_DRAFTS, BY(ROUTER), "accepted_tokens", "drafts that were the next token")       \
 	X(PREEMPTED, BY(ROUTER), "preempted", "sequences set back for want of pages")              \
 	X(PAGES_FREE, BY(ROUTER), "pages_free", "KV pages that hold nothing needed")               \
 	X(RUNNING, BY(ROUTER), "running", "sequences running")                                     \

@@ -140,7 +140,7 @@ size_t attention_scratch_bytes(const struct model_config *c, unsigned workers, u
 
 int attention_check(const struct model *m, const struct attention_job *job, struct err *e)
 {
-	uint32_t first = job->layer >= m->config->num_hidden_layers;
+	bool mtp = job->layer >= m->config->num_hidden_layers;
 
 	if (job->layer >= config_layers(m->config))
 		return err_set(e, -EBADMSG, "attention: layer %u of %u", job->layer,
@@ -151,10 +151,11 @@ int attention_check(const struct model *m, const struct attention_job *job, stru
 
 		if (row->skip)
 			continue;
-		if (row->position < first || row->position >= m->config->max_position_embeddings ||
-		    last >= row->n_pages)
-			return err_set(e, -EBADMSG, "attention: row %u: position %u, %u pages", r,
-				       row->position, row->n_pages);
+		if (row->position < row->first_key || (row->first_key != 0) != mtp ||
+		    row->position >= m->config->max_position_embeddings || last >= row->n_pages)
+			return err_set(e, -EBADMSG,
+				       "attention: row %u: position %u, first key %u, %u pages", r,
+				       row->position, row->first_key, row->n_pages);
 		for (uint32_t i = 0; i <= last; i++)
 			if (row->pages[i] >= job->kv_pages)
 				return err_set(e, -EBADMSG, "attention: row %u: page %u of %u", r,
@@ -220,12 +221,16 @@ static void down_project(struct pass *p)
 	project(p, p->kv_down, p->rank + p->rope, &p->l->kv_a, p->x, p->width);
 }
 
-/* MTP: position 0 has no row. It counts as a missing key, and kernels want +0 there. */
+/* MTP: keys below the first are missing, and kernels want +0 there. */
 static void cache_missing(const struct pass *p)
 {
-	for (size_t i = 0; i < p->rows; i++)
-		if (block_row(p, i)->position < KV_PAGE_ROWS)
-			memset(cached(p, block_row(p, i)->pages[0], 0), 0, p->kv_row * 2);
+	for (size_t i = 0; i < p->rows; i++) {
+		const struct attention_row *row = block_row(p, i);
+
+		if (row->position == row->first_key)
+			memset(cached(p, row->pages[row->position / KV_PAGE_ROWS], 0), 0,
+			       row->position % KV_PAGE_ROWS * p->kv_row * sizeof(uint16_t));
+	}
 }
 
 static void cache_row(struct pass *p, size_t i)
@@ -335,12 +340,15 @@ static void attend_heads(struct pass *p, size_t i, size_t h, size_t count)
 	const struct attention_row *row = block_row(p, i);
 	const uint16_t *q = p->q + (i * p->heads + h) * p->key;
 	float max[HEAD_BLOCK], norm[HEAD_BLOCK];
-	uint32_t last = row->position / KV_PAGE_ROWS;
+	uint32_t begin = row->first_key / KV_PAGE_ROWS, last = row->position / KV_PAGE_ROWS;
+	uint32_t s = begin;
 
-	for (uint32_t s = 0; s <= last; s++)
-		attend_segment(p, cached(p, row->pages[s], 0), s == 0 && p->l->is_mtp,
+	do
+		attend_segment(p, cached(p, row->pages[s], 0),
+			       s == begin ? row->first_key % KV_PAGE_ROWS : 0,
 			       s < last ? KV_PAGE_ROWS : row->position % KV_PAGE_ROWS + 1, q, count,
-			       max, norm, s == 0);
+			       max, norm, s == begin);
+	while (s++ < last);
 	for (size_t n = 0; n < count; n++) {
 		float *sum = p->sum + n * p->rank;
 

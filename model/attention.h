@@ -16,6 +16,9 @@
 struct attention_row {
 	uint32_t position;     /* of RoPE and cache; an MTP pair (h_i, t_{i+1}) has
 				  position i + 1, so never 0 */
+	uint32_t first_key;    /* of MTP layers, where it is at least 1 and the same for all rows
+				  of a sequence: positions below it count as missing keys. The row
+				  at this position puts +0 below itself into its page. Else 0 */
 	uint32_t skip;         /* nonzero: the row failed earlier; nothing of it is read or
 				  written */
 	const uint32_t *pages; /* page numbers of its sequence: page i holds positions
@@ -24,8 +27,7 @@ struct attention_row {
 };
 
 struct attention_job {
-	uint32_t layer; /* < config_layers; MTP layers have no key at position 0,
-			   where +0 is written */
+	uint32_t layer; /* < config_layers */
 	uint32_t rows;
 	const struct attention_row *row;
 	const float *h_in; /* [rows][model_width] */

@@ -7,7 +7,7 @@ size_t mtp_scratch_bytes(const struct model_config *c, uint32_t rows)
 }
 
 void mtp_rows(const struct model *m, uint32_t layer, const uint32_t *token, const float *hidden,
-	      uint32_t rows, float *h_out, void *scratch, struct worker *w)
+	      const uint32_t *source, uint32_t rows, float *h_out, void *scratch, struct worker *w)
 {
 	const struct layer *l = &m->layer[layer];
 	const struct cpu_kernels *k = m->kernels;
@@ -25,7 +25,7 @@ void mtp_rows(const struct model *m, uint32_t layer, const uint32_t *token, cons
 			h[i] = bf16_to_f32(table[token[r] * d + i]);
 		k->rmsnorm(h, h, l->enorm, d, eps);
 		k->to_bf16(x + r * pair, h, d, d);
-		k->rmsnorm(h, hidden + r * width, l->hnorm, d, eps);
+		k->rmsnorm(h, hidden + source[r] * width, l->hnorm, d, eps);
 		k->to_bf16(x + r * pair + d, h, d, pair - d);
 	}
 	worker_barrier(w);

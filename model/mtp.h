@@ -13,11 +13,11 @@
 size_t mtp_scratch_bytes(const struct model_config *c, uint32_t rows);
 
 /*
- * For the pairs (hidden[r] = norm_out of position i, token[r] = the token at i
- * + 1): h_out[r] = eh_proj [enorm(embed(token)) ; hnorm(hidden)]. hidden,
- * h_out: [rows][model_width] FP32. Barriers inside.
+ * For the pairs (hidden[source[r]] = norm_out of position i, token[r] = the
+ * token at i + 1): h_out[r] = eh_proj [enorm(embed(token)) ; hnorm(hidden)].
+ * hidden, h_out: [rows][model_width] FP32. Barriers inside.
  */
 void mtp_rows(const struct model *m, uint32_t layer, const uint32_t *token, const float *hidden,
-	      uint32_t rows, float *h_out, void *scratch, struct worker *w);
+	      const uint32_t *source, uint32_t rows, float *h_out, void *scratch, struct worker *w);
 
 #endif

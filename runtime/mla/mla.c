@@ -115,6 +115,7 @@ static int fill_rows(struct mla_step *st, const uint64_t *error, struct err *e)
 			return err_set(e, -EBADMSG, "row %u: position %u, pages from %u of %u", r,
 				       row.position, row.page_list, p->area.n_pages);
 		st->m->row[r] = (struct attention_row){.position = row.position,
+						       .first_key = row.first_key,
 						       .skip = st->m->error[r] != 0,
 						       .pages = st->m->pages + row.page_list,
 						       .n_pages = n};

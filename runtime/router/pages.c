@@ -148,6 +148,8 @@ static bool take_part(struct router *r, uint32_t conn, uint32_t page, uint32_t s
 			p->name =
 				new_name(r); /* what followed the whole page does not follow this */
 		}
+		if (p->mtp > shared)
+			p->mtp = shared;
 		p->used = router_head(r)->clock;
 		pages_hold(r, page);
 		append(r, conn, page);
@@ -174,18 +176,23 @@ void pages_reuse(struct router *r, uint32_t conn)
 	uint64_t previous = PAGE_FIRST;
 
 	q->computed = 0;
+	draft_start(r, conn);
 	if (q->req.flags & REQUEST_NO_REUSE)
 		return;
 	while (position < known) {
-		uint32_t page = find(r, conn, position, previous, &shared);
+		uint32_t page = find(r, conn, position, previous, &shared), mtp;
 
 		if (page == NO_PAGE)
 			break;
+		mtp = router_page(r, page)->mtp;
 		if (shared < KV_PAGE_ROWS) {
-			if (take_part(r, conn, page, shared))
+			if (take_part(r, conn, page, shared)) {
+				draft_reuse(q, position, mtp < shared ? mtp : shared);
 				position += shared;
+			}
 			break;
 		}
+		draft_reuse(q, position, mtp);
 		pages_hold(r, page);
 		append(r, conn, page);
 		router_page_edit(r, page)->used = router_head(r)->clock;
@@ -193,17 +200,10 @@ void pages_reuse(struct router *r, uint32_t conn)
 		position += shared;
 	}
 	/*
-	 * the last token's row is computed again where everything was found: the same bytes in the
-	 * same place
+	 * the last token's row is computed again where everything was found, and the row before
+	 * MTP's next: the same bytes in the same place
 	 */
-	q->computed = position < known ? position : known - 1;
-	if (q->copy_rows > q->computed % KV_PAGE_ROWS &&
-	    q->computed / KV_PAGE_ROWS + 1 == q->n_pages)
-		q->copy_rows = q->computed % KV_PAGE_ROWS;
-	if (q->copy_from != NO_PAGE && q->copy_rows == 0) {
-		pages_drop(r, q->copy_from);
-		q->copy_from = NO_PAGE;
-	}
+	q->computed = draft_resume(q, position < known ? position : known - 1);
 }
 
 void pages_copied(struct router *r, uint32_t conn)
@@ -225,6 +225,7 @@ void pages_release(struct router *r, uint32_t conn)
 
 	for (uint32_t i = 0; i < q->n_pages && conn != CONN_HEALTH; i++)
 		pages_drop(r, router_table(r, q->place)[i]);
+	draft_start(r, conn);
 	if (q->copy_rows)
 		pages_drop(r, q->copy_from);
 	q->copy_rows = 0;
@@ -280,5 +281,25 @@ void pages_name(struct router *r, uint32_t conn, const struct pass_row *row, uin
 		if (!full && p->count == KV_PAGE_ROWS)
 			p->name = full_name(r, table[i]);
 		p->used = router_head(r)->clock;
+	}
+}
+
+void pages_name_mtp(struct router *r, uint32_t conn, const struct pass_row *row, uint32_t n)
+{
+	const struct router_seq *q = router_seq(r, conn);
+	uint32_t from = row->position, to = from + n;
+
+	if (q->req.flags & REQUEST_NO_REUSE)
+		return;
+	for (uint32_t i = from / KV_PAGE_ROWS; i * KV_PAGE_ROWS < to; i++) {
+		uint32_t first = i * KV_PAGE_ROWS,
+			 last = first + KV_PAGE_ROWS < to ? first + KV_PAGE_ROWS : to;
+		struct router_page *p = router_page_edit(r, router_table(r, q->place)[i]);
+
+		/* position 0 has no row, so it counts as there */
+		if (row->first_key > (first ? first : 1))
+			p->mtp = 0; /* mla has put zeros below the first key */
+		else if (p->mtp < last - first)
+			p->mtp = last - first;
 	}
 }

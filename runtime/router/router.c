@@ -108,8 +108,8 @@ static bool scratch_open(struct router *r)
 	const struct model_config *c = r->s.model.config;
 	uint32_t rows = p->rows[0] > p->rows[1] ? p->rows[0] : p->rows[1];
 
-	/* the head runs for one row of each place, or in a score run for every row of a chunk */
-	r->picked_max = p->score ? rows : (p->places > p->rows[0] ? p->places : p->rows[0]) + 1;
+	/* the head runs for a decode pass's rows and health's, or in a score run for every row of a chunk */
+	r->picked_max = p->score ? rows : p->rows[BATCH_DECODE] + 1;
 	r->refs = calloc(p->pages, sizeof(*r->refs));
 	r->gate_work = server_array(1, p->experts ? gate_scratch_bytes(c, p->workers, rows) : 1);
 	r->mtp_work = server_array(1, p->layers > p->main_layers ? mtp_scratch_bytes(c, rows) : 1);
@@ -117,12 +117,13 @@ static bool scratch_open(struct router *r)
 	r->skip = server_array(rows, 1);
 	r->failed = server_array(rows, 1);
 	r->token = server_array(rows, sizeof(*r->token));
+	r->source = server_array(rows, sizeof(*r->source));
 	r->picked = server_array(r->picked_max, r->s.at.layout.row_stride * sizeof(float));
 	r->picked_x = server_array(r->picked_max, r->s.at.layout.x_stride * sizeof(uint16_t));
 	r->logits = p->score ? attach_at(&r->s.at, OBJ_LOGITS, r->s.at.layout.logits[0])
 			     : server_array(r->picked_max, (size_t)p->vocab * sizeof(float));
 	return r->refs && r->gate_work && r->mtp_work && r->sampler_work && r->skip && r->failed &&
-	       r->token && r->picked && r->picked_x && r->logits;
+	       r->token && r->source && r->picked && r->picked_x && r->logits;
 }
 
 struct router *router_open(struct err *e)

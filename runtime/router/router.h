@@ -39,11 +39,11 @@ struct router {
 		[CONN_PLACES]; /* the connection's request is to be looked at when its pass has ended */
 	/* scratch */
 	void *gate_work, *mtp_work, *sampler_work;
-	uint8_t *skip, *failed; /* [largest batch] */
-	uint32_t *token;        /* [largest batch] */
-	float *picked;          /* [picked_max][row_stride]: rows for the head, then normed */
-	uint16_t *picked_x;     /* [picked_max][x_stride] */
-	float *logits;          /* [picked_max][vocab], or the logits object of a score run */
+	uint8_t *skip, *failed;   /* [largest batch] */
+	uint32_t *token, *source; /* [largest batch] */
+	float *picked;            /* [picked_max][row_stride]: rows for the head, then normed */
+	uint16_t *picked_x;       /* [picked_max][x_stride] */
+	float *logits;            /* [picked_max][vocab], or the logits object of a score run */
 	uint32_t picked_max;
 };
 
@@ -112,6 +112,37 @@ void pages_release(struct router *r, uint32_t conn);
  * stands in the prompt's area now.
  */
 void pages_name(struct router *r, uint32_t conn, const struct pass_row *row, uint32_t n);
+/* The same for n rows of the MTP layer. */
+void pages_name_mtp(struct router *r, uint32_t conn, const struct pass_row *row, uint32_t n);
+
+/* ---- draft.c: what MTP knows of a sequence ---- */
+/* Nothing yet: at admission, and when its pages are given back. */
+void draft_start(struct router *r, uint32_t conn);
+/*
+ * Admission found a page whose first position is `position`, and `mtp` rows of MTP in it, from the
+ * first on. Pages are named in ascending order.
+ */
+void draft_reuse(struct router_seq *q, uint32_t position, uint32_t mtp);
+/*
+ * Where to begin, `computed` positions being found: as far before it as MTP needs hidden states,
+ * if that is not far.
+ */
+uint32_t draft_resume(const struct router_seq *q, uint32_t computed);
+/* Pairs that an MTP pass could compute now, and the position of the first one's hidden state. */
+uint32_t draft_pairs(const struct router_seq *q);
+uint32_t draft_from(const struct router_seq *q);
+/* Where the MTP layer's keys begin for those pairs. */
+uint32_t draft_first_key(const struct router_seq *q);
+/* Rows [row0, row0 + n) of a main pass are committed, their final hidden states kept. */
+void draft_keep(struct router_seq *q, uint32_t batch, uint32_t row0, uint32_t position, uint32_t n);
+/*
+ * An MTP pass has ended for n rows, whose first is `row`; logits (NULL: none wanted) speak of the
+ * token behind the last known one. error: the rows are lost, and drafting begins anew behind them.
+ */
+void draft_take(struct router *r, uint32_t conn, const struct pass_row *row, uint32_t n, bool error,
+		const float *logits);
+/* Whether the next main pass verifies a draft of this sequence. */
+bool draft_wanted(const struct router *r, uint32_t conn);
 
 /* ---- schedule.c ---- */
 /*
@@ -126,6 +157,23 @@ bool schedule_admit(struct router *r);
  * there is room: same bits, nothing truncated. It is in no pass.
  */
 void schedule_set_back(struct router *r, uint32_t conn);
+
+/* A step on its way. */
+struct step {
+	struct router *r;
+	struct msg msg;
+	struct pass pass;
+	uint64_t start_ns;
+};
+
+/* ---- finish.c ---- */
+/* Computes the head and ends the pass for each of its sequences, in the draft. */
+void finish_pass(const struct step *st);
+/* After the commit: the rows of a main pass into the route trace. */
+void finish_trace(const struct step *st);
+/* Draws the token at router_known from a logit row. 0 or -errno; see sampler_draw. */
+int finish_draw(struct router *r, uint32_t conn, const float *logits, uint32_t *token);
+bool finish_is_end(const struct router *r, uint32_t token);
 
 /* ---- steps.c ---- */
 /* Serves one message of the circle, decode first. Whether there was one. */

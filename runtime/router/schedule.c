@@ -48,16 +48,6 @@ static bool score_rows(const struct router_seq *q)
 	return q->req.flags & REQUEST_LOGITS;
 }
 
-/* MTP positions of a score sequence whose hidden states are there and whose next token is known. */
-static uint32_t mtp_pending(const struct router_seq *q)
-{
-	uint32_t last = q->req.n_prompt - 1;
-
-	if (!(q->req.flags & REQUEST_MTP))
-		return 0;
-	return (q->computed < last ? q->computed : last) - q->mtp_done;
-}
-
 /* The youngest running sequence but `conn`, UINT32_MAX if there is none younger than it. */
 static uint32_t youngest(const struct router *r, uint32_t conn)
 {
@@ -79,19 +69,31 @@ void schedule_set_back(struct router *r, uint32_t conn)
 	count_add(r->s.at.log, COUNT_PREEMPTED, 1);
 }
 
+/* Makes sure that the sequence has the page of `position`, if one can be had at nobody's cost. */
+static bool find_page(struct router *r, uint32_t conn, uint32_t position)
+{
+	struct router_seq *q = router_seq_edit(r, conn);
+	uint32_t page;
+
+	if (position / KV_PAGE_ROWS < q->n_pages)
+		return true;
+	page = pages_take(r);
+	if (page == NO_PAGE)
+		return false;
+	router_table_edit(r, q->place, q->n_pages, 1)[q->n_pages] = page;
+	q->n_pages++;
+	return true;
+}
+
 /*
  * Makes sure that the sequence has the page of `position`. False: not now; somebody younger gives
  * up pages, or this one was set back itself.
  */
 static bool have_page(struct router *r, uint32_t conn, uint32_t position)
 {
-	uint32_t page, other;
+	while (!find_page(r, conn, position)) {
+		uint32_t other = youngest(r, conn);
 
-	if (position / KV_PAGE_ROWS < router_seq(r, conn)->n_pages)
-		return true;
-	page = pages_take(r);
-	while (page == NO_PAGE) {
-		other = youngest(r, conn);
 		if (other == UINT32_MAX) {
 			schedule_set_back(r, conn);
 			return false;
@@ -101,12 +103,29 @@ static bool have_page(struct router *r, uint32_t conn, uint32_t position)
 			return false;
 		}
 		schedule_set_back(r, other);
-		page = pages_take(r);
 	}
-	router_table_edit(r, router_seq(r, conn)->place, router_seq(r, conn)->n_pages,
-			  1)[router_seq(r, conn)->n_pages] = page;
-	router_seq_edit(r, conn)->n_pages++;
 	return true;
+}
+
+/*
+ * Behind the row of the last known token one of the token that MTP expects, where that can be of
+ * use.
+ */
+static void build_draft(struct build *b, uint32_t conn, uint32_t list)
+{
+	struct router *r = b->r;
+	const struct router_seq *q = router_seq(r, conn);
+	uint32_t known = router_known(q);
+
+	if (b->area->kind != PASS_MAIN || b->area->rows == r->s.at.plan->rows[b->batch] ||
+	    b->row[b->area->rows - 1].position + 1 != known || !draft_wanted(r, conn) ||
+	    !find_page(r, conn, known))
+		return;
+	b->row[b->area->rows++] = (struct pass_row){.token = q->draft,
+						    .position = known,
+						    .conn = conn,
+						    .page_list = list,
+						    .flags = ROW_LOGITS | ROW_DRAFT};
 }
 
 /*
@@ -119,7 +138,8 @@ static void build_rows(struct build *b, uint32_t conn, uint32_t from, uint32_t t
 	const struct plan *p = r->s.at.plan;
 	bool mtp = b->area->kind == PASS_MTP;
 	struct router_seq *q = router_seq_edit(r, conn);
-	uint32_t list = b->area->n_pages, first = b->area->rows, known = router_known(q);
+	uint32_t list = b->area->n_pages, first = b->area->rows, known = router_known(q),
+		 first_key = mtp ? draft_first_key(q) : 0;
 
 	for (uint32_t pos = from; pos < to && b->area->rows < p->rows[b->batch]; pos++) {
 		uint32_t at = pos + mtp, token = router_token_at(r, conn, at);
@@ -140,25 +160,24 @@ static void build_rows(struct build *b, uint32_t conn, uint32_t from, uint32_t t
 			.position = at,
 			.conn = conn,
 			.page_list = list,
-			.flags = score_rows(q) || pos + 1 == known ? ROW_LOGITS : 0,
-			.source = mtp ? q->out_row0 + (pos - q->out_position) : 0};
+			.flags = score_rows(q) || at + 1 == known ? ROW_LOGITS : 0,
+			.first_key = first_key,
+			.source = mtp ? q->hidden_row0 + (pos - q->hidden_position) : 0};
 	}
 	if (b->area->rows == first)
 		return;
+	build_draft(b, conn, list);
 	memcpy(b->pages + list, router_table(r, q->place), q->n_pages * sizeof(uint32_t));
 	b->area->n_pages += q->n_pages;
 	if (q->copy_rows)
 		b->copy[b->area->n_copies++] = (struct pass_copy){
-			.from = q->copy_from,
-			.to = q->copy_to,
-			.rows = q->copy_rows};
+			.from = q->copy_from, .to = q->copy_to, .rows = q->copy_rows};
 	q->in_pass = 1;
 }
 
 struct embed {
 	struct router *r;
 	const struct build *b;
-	const float *final;
 };
 
 static void embed_work(void *context, struct worker *w)
@@ -169,26 +188,11 @@ static void embed_work(void *context, struct worker *w)
 	float *rows = attach_at(a, OBJ_ROUTER, a->layout.router_rows[m->b->batch]);
 
 	if (m->b->area->kind == PASS_MTP)
-		mtp_rows(&r->s.model, a->plan->main_layers, r->token, m->final, m->b->area->rows,
-			 rows, r->mtp_work, w);
+		mtp_rows(&r->s.model, a->plan->main_layers, r->token,
+			 attach_at(a, OBJ_ROUTER, a->layout.router_final[m->b->batch]), r->source,
+			 m->b->area->rows, rows, r->mtp_work, w);
 	else
 		embed_rows(&r->s.model, r->token, m->b->area->rows, rows, w);
-}
-
-/*
- * MTP: the hidden states of the pairs, in the order of the pass's rows. They stand behind the
- * picked rows' place, which the pass does not need yet.
- */
-static const float *gather_final(struct router *r, const struct build *b)
-{
-	const struct layout *l = &r->s.at.layout;
-	const float *final = attach_at(&r->s.at, OBJ_ROUTER, l->router_final[b->batch]);
-
-	for (uint32_t i = 0; i < b->area->rows; i++)
-		memcpy(r->picked + (size_t)i * l->row_stride,
-		       final + (size_t)b->row[i].source * l->row_stride,
-		       r->s.at.plan->hidden * sizeof(float));
-	return r->picked;
 }
 
 /* Hop 0: the embedding rows, then the commit that starts the pass. */
@@ -206,10 +210,10 @@ static void launch(struct build *b)
 			  .seq = msg_seq(b->area->pass, a->plan->layers, b->area->first_layer + 1)};
 
 	server_wait_layer(&r->s, b->area->first_layer);
-	for (uint32_t i = 0; i < b->area->rows; i++)
+	for (uint32_t i = 0; i < b->area->rows; i++) {
 		r->token[i] = b->row[i].token;
-	if (b->area->kind == PASS_MTP)
-		m.final = gather_final(r, b);
+		r->source[i] = b->row[i].source;
+	}
 	team_run_last(r->s.team, embed_work, &m, server_twins(&r->s, ROLE_MLA));
 	memset(attach_at(a, OBJ_ROUTER, a->layout.router_error[b->batch]), 0,
 	       b->area->rows * sizeof(uint64_t));
@@ -224,6 +228,7 @@ static void launch(struct build *b)
 	router_commit(r);
 	attach_ring(a, ROLE_MLA);
 	count_add(a->log, COUNT_PASSES, 1);
+	count_add(a->log, COUNT_MTP_PASSES, b->area->kind == PASS_MTP);
 }
 
 /*
@@ -326,7 +331,10 @@ static bool rows_unread(const struct router *r)
 	return false;
 }
 
-/* Whether a sequence may have rows in the next pass of this batch. */
+/*
+ * Whether a sequence may have rows in the next pass of this batch. MTP's pairs come first: the
+ * next main pass overwrites their hidden states.
+ */
 static bool runnable(const struct router *r, uint32_t conn, uint32_t batch, bool mtp)
 {
 	const struct router_seq *q = router_seq(r, conn);
@@ -334,10 +342,10 @@ static bool runnable(const struct router *r, uint32_t conn, uint32_t batch, bool
 
 	if (q->status != SEQ_RUNNING || q->in_pass)
 		return false;
+	if (mtp || draft_pairs(q))
+		return mtp && draft_pairs(q) && q->hidden_batch == batch;
 	if (score_rows(q))
-		return batch == BATCH_PREFILL && (mtp ? mtp_pending(q) > 0 : left > 0);
-	if (mtp)
-		return false;
+		return batch == BATCH_PREFILL && left > 0;
 	return batch == BATCH_DECODE ? left == 1 : left > 1;
 }
 
@@ -350,12 +358,10 @@ static bool start_pass(struct router *r, uint32_t batch)
 	bool mtp = false;
 
 	memcpy(conn, r->active, n * sizeof(*conn));
-	if (batch == BATCH_PREFILL) {
-		if (rows_unread(r))
-			return false;
-		for (uint32_t i = 0; i < n; i++)
-			mtp |= runnable(r, conn[i], batch, true);
-	}
+	if (batch == BATCH_PREFILL && rows_unread(r))
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+		mtp |= runnable(r, conn[i], batch, true);
 	b = build_start(r, batch, mtp ? PASS_MTP : PASS_MAIN);
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t c = conn[i];
@@ -364,7 +370,7 @@ static bool start_pass(struct router *r, uint32_t batch)
 		if (!runnable(r, c, batch, mtp))
 			continue;
 		if (mtp)
-			build_rows(&b, c, q->mtp_done, q->mtp_done + mtp_pending(q));
+			build_rows(&b, c, draft_from(q), draft_from(q) + draft_pairs(q));
 		else
 			build_rows(&b, c, q->computed, router_known(q));
 	}

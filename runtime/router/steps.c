@@ -1,7 +1,6 @@
 /*
- * router's steps inside a pass: the gate of each layer (ROUTE to FEED) and the end (FINISH to
- * tokens). What a pass computed becomes visible with the commit of its last step only: positions,
- * tokens, page names.
+ * router's steps inside a pass: the messages of the circle, the gate of each layer (ROUTE to FEED),
+ * and what becomes of a bad message. What the end of a pass (FINISH) computes is in finish.c.
  */
 #include "runtime/router/router.h"
 
@@ -10,14 +9,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-
-/* A step on its way. */
-struct step {
-	struct router *r;
-	struct msg msg;
-	struct pass pass;
-	uint64_t start_ns;
-};
 
 /* ---- gate ---- */
 
@@ -89,275 +80,6 @@ static void gate_commit(const struct step *st, bool good)
 }
 
 /* ---- end of a pass ---- */
-
-/* The rows that want logits, gathered, normed and multiplied. */
-struct head {
-	const struct step *st;
-	uint32_t n;
-	float *norm_out;
-	float *logits;
-};
-
-static void head_work(void *context, struct worker *w)
-{
-	const struct head *k = context;
-	struct router *r = k->st->r;
-
-	head_norm(&r->s.model, k->st->pass.area.last_layer, r->picked, k->n, k->norm_out,
-		  r->picked_x, w);
-	worker_barrier(w);
-	head_logits(&r->s.model, r->picked_x, k->n, k->logits, r->s.at.plan->vocab, w);
-}
-
-/* Final hidden rows of a score run's main pass stay where MTP finds them. */
-static struct head pick_rows(const struct step *st)
-{
-	struct router *r = st->r;
-	const struct attach *a = &r->s.at;
-	const struct layout *l = &a->layout;
-	const float *h = attach_at(a, OBJ_EXPERTS, l->experts_rows[st->msg.batch]);
-	struct head k = {.st = st, .norm_out = r->picked, .logits = r->logits};
-
-	for (uint32_t i = 0; i < st->msg.rows; i++) {
-		if (!(st->pass.row[i].flags & ROW_LOGITS))
-			continue;
-		assert(k.n < r->picked_max);
-		memcpy(r->picked + (size_t)k.n * l->row_stride, h + (size_t)i * l->row_stride,
-		       a->plan->hidden * sizeof(float));
-		k.n++;
-	}
-	if (a->plan->score && st->pass.area.kind != PASS_HEALTH) {
-		bool mtp = st->pass.area.kind == PASS_MTP;
-
-		k.logits = attach_at(a, OBJ_LOGITS, l->logits[mtp]);
-		if (!mtp)
-			k.norm_out = attach_at(a, OBJ_ROUTER, l->router_final[st->msg.batch]);
-	}
-	return k;
-}
-
-static bool is_end_token(const struct model_config *c, uint32_t token)
-{
-	for (uint32_t i = 0; i < c->n_eos; i++) {
-		if (c->eos_token_id[i] == token)
-			return true;
-	}
-	return false;
-}
-
-static const uint8_t *candidates(const struct router *r)
-{
-	const struct index *ix = r->s.model.index;
-
-	return ix->candidates.count ? (const uint8_t *)ix + ix->candidates.off : NULL;
-}
-
-/*
- * Draws the next token of a sequence from its logit row; it is in the log when the record is
- * committed.
- */
-static void sample(struct router *r, uint32_t conn, const float *logits)
-{
-	struct router_seq *q = router_seq_edit(r, conn);
-	struct sampler_options o = {.temperature = q->req.temperature,
-				    .top_k = q->req.top_k,
-				    .top_p = q->req.top_p,
-				    .min_p = q->req.min_p,
-				    .seed = q->req.seed};
-	struct token_entry t = {0};
-	struct err e = {0};
-	int rc = sampler_draw(&o, logits, r->s.at.plan->vocab, candidates(r), router_known(q),
-			      r->sampler_work, &t.token, &e);
-
-	if (rc) {
-		requests_end(r, conn, SEQ_FAILED,
-			     row_error(rc == -EDOM ? CAUSE_NOT_FINITE : CAUSE_BAD_REQUEST, 0xffff,
-				       0, 0));
-		return;
-	}
-	t.end = is_end_token(r->s.model.config, t.token);
-	t.time_ns = clock_now_ns();
-	router_tokens(r, conn)[q->count++] = t;
-	count_add(r->s.at.log, COUNT_TOKENS, 1);
-	if (t.end || q->count == q->req.max_tokens)
-		requests_end(r, conn, SEQ_DONE, 0);
-}
-
-/* 64 bits over the logits' own bits. */
-static uint64_t hash_logits(const float *logits, size_t n)
-{
-	uint64_t h = 0xcbf29ce484222325ull;
-
-	for (size_t i = 0; i < n; i++) {
-		uint32_t bits;
-
-		memcpy(&bits, &logits[i], sizeof(bits));
-		h = (h ^ bits) * 0x100000001b3ull;
-		h ^= h >> 29;
-	}
-	return h ? h : 1;
-}
-
-static void finish_health(struct router *r, const float *logits)
-{
-	struct token_entry t = {.hash = hash_logits(logits, r->s.at.plan->vocab),
-				.time_ns = clock_now_ns()};
-
-	if (!r->s.kernels.all_finite(logits, r->s.at.plan->vocab)) {
-		requests_end(r, CONN_HEALTH, SEQ_FAILED, row_error(CAUSE_NOT_FINITE, 0xffff, 0, 0));
-		return;
-	}
-	router_tokens(r, CONN_HEALTH)[0] = t;
-	router_seq_edit(r, CONN_HEALTH)->count = 1;
-	if (!router_head(r)->health_hash)
-		router_head(r)->health_hash = t.hash;
-	requests_end(r, CONN_HEALTH, SEQ_DONE, 0);
-}
-
-/* A sequence's rows of a score pass lie in the logits object now. */
-static void finish_score(struct router *r, uint32_t conn, uint32_t row0, uint32_t rows,
-			 uint32_t position, bool mtp)
-{
-	struct router_seq *q = router_seq_edit(r, conn);
-	uint32_t last = q->req.n_prompt - 1;
-
-	if (!mtp)
-		q->computed = position + rows;
-	else
-		q->mtp_done = position + rows;
-	q->out_row0 = row0;
-	q->out_rows = rows;
-	q->out_position = position;
-	q->out_mtp = mtp;
-	q->passes++;
-	if (q->computed == q->req.n_prompt &&
-	    (!(q->req.flags & REQUEST_MTP) || q->mtp_done == last))
-		requests_end(r, conn, SEQ_DONE, 0);
-}
-
-/*
- * One sequence's rows [row0, row0 + n) of a pass that has ended; `picked` of its logit rows begin
- * at `logits`.
- */
-static void finish_rows(const struct step *st, uint32_t row0, uint32_t n, uint64_t error,
-			const float *logits)
-{
-	struct router *r = st->r;
-	uint32_t conn = st->pass.row[row0].conn, position = st->pass.row[row0].position;
-	struct router_seq *q = router_seq_edit(r, conn);
-	bool mtp = st->pass.area.kind == PASS_MTP;
-
-	q->in_pass = 0;
-	if (error) {
-		requests_end(r, conn, SEQ_FAILED, error);
-		return;
-	}
-	pages_copied(r, conn);
-	if (conn == CONN_HEALTH) {
-		assert(logits); /* of its one row */
-		finish_health(r, logits);
-		return;
-	}
-	if (q->req.flags & REQUEST_LOGITS) {
-		finish_score(r, conn, row0, n, position - mtp, mtp);
-		return;
-	}
-	q->computed = position + n;
-	pages_name(r, conn, &st->pass.row[row0], n);
-	if (position < q->req.n_prompt)
-		count_add(r->s.at.log, COUNT_PROMPT_TOKENS, n);
-	if (logits)
-		sample(r, conn, logits);
-	q = router_seq_edit(r, conn);
-	if (q->set_back && q->status == SEQ_RUNNING)
-		schedule_set_back(r, conn);
-	q->set_back = 0;
-}
-
-/*
- * Appends the rows of a main pass that has been committed to the trace: for scribe, which may be
- * too slow and then loses some.
- */
-static void trace_rows(const struct step *st)
-{
-	struct router *r = st->r;
-	const struct attach *a = &r->s.at;
-	const struct layout *l = &a->layout;
-	uint32_t b = st->msg.batch, k = a->plan->top_k, pairs = a->plan->moe_layers * k;
-	struct trace_ring *ring = attach_at(a, OBJ_TRACE, sizeof(struct object_header));
-	/* relaxed: router alone writes it */
-	uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
-
-	for (uint32_t i = 0; i < st->msg.rows; i++, head++) {
-		const struct pass_row *row = &st->pass.row[i];
-		char *out = attach_at(a, OBJ_TRACE,
-				      l->trace_rows + head % TRACE_RECORDS * l->trace_stride);
-		uint16_t *expert = (uint16_t *)(void *)(out + sizeof(struct trace_row));
-		float *weight = (float *)(void *)(out + sizeof(struct trace_row) +
-						  ((pairs * sizeof(*expert) + 3) & ~3u));
-		const struct trace_row t = {.request = router_seq(r, row->conn)->request,
-					    .conn = row->conn,
-					    .position = row->position,
-					    .token = row->token,
-					    .flags = (b == BATCH_PREFILL ? TRACE_PREFILL : 0u) |
-						     (i == 0 ? TRACE_FIRST : 0u)};
-
-		memcpy(out, &t, sizeof(t));
-		for (uint32_t layer = 0; layer < a->plan->main_layers; layer++) {
-			size_t at = ((size_t)layer * a->plan->rows[b] + i) * k;
-
-			if (!r->s.model.layer[layer].is_moe)
-				continue;
-			memcpy(expert,
-			       (const uint16_t *)attach_at(a, OBJ_ROUTER, l->router_expert[b]) + at,
-			       k * sizeof(*expert));
-			memcpy(weight,
-			       (const float *)attach_at(a, OBJ_ROUTER, l->router_weight[b]) + at,
-			       k * sizeof(*weight));
-			expert += k;
-			weight += k;
-		}
-	}
-	/*
-	 * release: the records are whole before the count that names them; pairs with scribe's
-	 * acquire
-	 */
-	atomic_store_explicit(&ring->head, head, memory_order_release);
-	attach_ring(a, ROLE_SCRIBE);
-}
-
-/* Computes the head and ends the pass for each of its sequences, in the draft. */
-static void finish_step(const struct step *st)
-{
-	struct router *r = st->r;
-	const struct attach *a = &r->s.at;
-	const uint64_t *errors = attach_at(a, OBJ_EXPERTS, a->layout.experts_error[st->msg.batch]);
-	struct head k = pick_rows(st);
-	uint32_t picked = 0;
-	uint64_t now;
-
-	server_wait_layer(&r->s, UINT32_MAX);
-	if (k.n)
-		team_run(r->s.team, head_work, &k);
-	now = clock_now_ns();
-	count_time(a->log, COUNT_HEAD_NS, st->start_ns, now, st->msg.batch, UINT32_MAX);
-	for (uint32_t i = 0, n; i < st->msg.rows; i += n) {
-		const float *logits = NULL;
-		uint64_t error = 0;
-
-		for (n = 0;
-		     i + n < st->msg.rows && st->pass.row[i + n].conn == st->pass.row[i].conn;
-		     n++) {
-			if (!error)
-				error = errors[i + n];
-			if (st->pass.row[i + n].flags & ROW_LOGITS)
-				logits = k.logits + (size_t)picked++ * a->plan->vocab;
-		}
-		finish_rows(st, i, n, error, logits);
-	}
-	count_time(a->log, COUNT_SAMPLE_NS, now, clock_now_ns(), st->msg.batch, UINT32_MAX);
-	count_add(a->log, COUNT_ROWS, st->msg.rows);
-}
 
 static void finish_commit(const struct step *st, bool ended)
 {
@@ -495,10 +217,10 @@ static void serve_finish(struct step *st)
 		drop(st, true);
 		return;
 	}
-	finish_step(st);
+	finish_pass(st);
 	finish_commit(st, true);
 	if (st->r->s.at.plan->trace && st->pass.area.kind == PASS_MAIN)
-		trace_rows(st);
+		finish_trace(st);
 }
 
 bool steps_serve(struct router *r)

@@ -121,7 +121,7 @@ struct pass {
 	const struct forward_row *row;
 	uint32_t n, moe; /* moe: MoE layers passed so far */
 	bool mtp;
-	uint32_t *token;
+	uint32_t *token, *source; /* source: row i of hidden goes with row i */
 	struct attention_row *at;
 	const float *hidden;
 	float *h[2], *norm, *acc, *shared, *part;
@@ -219,7 +219,7 @@ static void pass_work(void *context, struct worker *w)
 	uint32_t last = p->mtp ? first : m->config->num_hidden_layers - 1;
 
 	if (p->mtp)
-		mtp_rows(m, first, p->token, p->hidden, p->n, p->h[0], p->scratch, w);
+		mtp_rows(m, first, p->token, p->hidden, p->source, p->n, p->h[0], p->scratch, w);
 	else
 		embed_rows(m, p->token, p->n, p->h[0], w);
 	worker_barrier(w);
@@ -261,6 +261,7 @@ static size_t pass_layout(struct pass *p, char *base, unsigned workers)
 	size_t k = n * c->num_experts_per_tok, lists = n * c->n_routed_experts * 4;
 
 	p->token = piece(base, &at, n * sizeof(*p->token));
+	p->source = piece(base, &at, n * sizeof(*p->source));
 	p->at = piece(base, &at, n * sizeof(*p->at));
 	p->h[0] = piece(base, &at, row);
 	p->h[1] = piece(base, &at, row);
@@ -288,7 +289,9 @@ static void run(struct pass *p, struct team *t, unsigned workers)
 	p->routed_layers = config_moe_index(c, c->num_hidden_layers);
 	for (uint32_t i = 0; i < p->n; i++) {
 		p->token[i] = p->row[i].token;
+		p->source[i] = i;
 		p->at[i] = (struct attention_row){.position = p->row[i].position,
+						  .first_key = p->mtp,
 						  .pages = p->f->pages[p->row[i].sequence],
 						  .n_pages = FORWARD_PAGES};
 	}

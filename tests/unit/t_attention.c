@@ -189,6 +189,7 @@ struct ref_row {
 };
 
 static struct ref_row ref[LENGTH];
+static uint32_t first_key = 1; /* of the MTP layer */
 
 static void ref_project(const struct layer *l, const float *h, uint32_t position, uint32_t q_rank)
 {
@@ -291,8 +292,10 @@ static void run(struct sequence **s, size_t sequences, uint32_t layer, uint32_t 
 		struct sequence *q = s[i % sequences];
 		uint32_t position = from + i / (uint32_t)sequences;
 
-		row[i] = (struct attention_row){
-			.position = position, .pages = q->pages, .n_pages = 3};
+		row[i] = (struct attention_row){.position = position,
+						.first_key = layer == MTP_LAYER ? first_key : 0,
+						.pages = q->pages,
+						.n_pages = 3};
 		memcpy(h + i * WIDTH, q->h + position * WIDTH, WIDTH * sizeof(float));
 	}
 	c.job.h_in = h;
@@ -325,7 +328,7 @@ static void kv_spoil(void)
 
 static void run_whole(struct sequence *s, uint32_t layer, uint32_t chunk, unsigned workers)
 {
-	uint32_t first = layer == MTP_LAYER;
+	uint32_t first = layer == MTP_LAYER ? first_key : 0;
 
 	kv_spoil();
 	for (uint32_t at = first; at < LENGTH; at += chunk)
@@ -336,7 +339,7 @@ static void check_reference(uint32_t layer, uint32_t q_rank, bool bias, bool fp8
 {
 	struct sequence s;
 	double want[D], worst = 0, rms = 0;
-	uint32_t first = layer == MTP_LAYER;
+	uint32_t first = layer == MTP_LAYER ? first_key : 0;
 
 	make_model(q_rank, bias, fp8);
 	sequence_make(&s, 3, 0, 7);
@@ -352,9 +355,10 @@ static void check_reference(uint32_t layer, uint32_t q_rank, bool bias, bool fp8
 		}
 	}
 	/* BF16 keeps 8 bits; the sum of a handful of such roundings */
-	ok(worst < 0.02 * rms, "%s%s%s%s is near the naive form over %d positions: %.2g of %.2g",
+	ok(worst < 0.02 * rms,
+	   "%s%s%s%s is near the naive form from position %u to %d: %.2g of %.2g",
 	   layer ? "MTP, " : "", q_rank ? "q_lora" : "q_proj", bias ? ", biases" : "",
-	   fp8 ? ", FP8" : ", BF16", LENGTH, worst, rms);
+	   fp8 ? ", FP8" : ", BF16", first, LENGTH, worst, rms);
 }
 
 static bool same(const struct sequence *a, const float *out, const uint16_t *x, uint32_t first)
@@ -372,7 +376,7 @@ static void check_bits(uint32_t layer)
 	float *out = allocate_kept(LENGTH * WIDTH * sizeof(float));
 	uint16_t *x = allocate_kept(LENGTH * WIDTH * sizeof(uint16_t));
 	static const uint32_t chunks[] = {1, 7, 512, LENGTH};
-	uint32_t first = layer == MTP_LAYER;
+	uint32_t first = layer == MTP_LAYER ? first_key : 0;
 
 	make_model(Q_RANK, true, true);
 	sequence_make(&s, 3, 0, 7);
@@ -447,8 +451,14 @@ static void check_refusals(void)
 	row.n_pages = 2;
 	row.position = LENGTH;
 	ok(attention_check(&model, &job, NULL) < 0, "a position beyond the model is refused");
-	row.position = 0;
+	row.position = 20;
+	row.first_key = 1;
+	ok(attention_check(&model, &job, NULL) < 0, "a main layer misses no key");
 	job.layer = MTP_LAYER;
+	is_int(attention_check(&model, &job, NULL), 0, "MTP has no key at position 0");
+	row.first_key = 21;
+	ok(attention_check(&model, &job, NULL) < 0, "a row has at least its own key");
+	row.position = row.first_key = 0;
 	ok(attention_check(&model, &job, NULL) < 0, "position 0 of MTP is refused");
 	job.layer = 2;
 	ok(attention_check(&model, &job, NULL) < 0, "a layer beyond the model is refused");
@@ -469,6 +479,9 @@ int main(void)
 	check_reference(0, Q_RANK, true, true);
 	check_reference(MTP_LAYER, Q_RANK, false, true);
 	check_bits(0);
+	check_bits(MTP_LAYER);
+	first_key = 300; /* as after a hole: keys before it are missing, those in its page too */
+	check_reference(MTP_LAYER, Q_RANK, false, true);
 	check_bits(MTP_LAYER);
 	check_skip();
 	check_refusals();
