@@ -21,6 +21,7 @@ static const struct command {
 	{"ask", cmd_ask, "one question to a running node"},
 	{"chat", cmd_chat, "a conversation with a running node"},
 	{"score", cmd_score, "log-probabilities and raw outputs of a model over prompts"},
+	{"plan", cmd_plan, "tokens/s of a model on a machine, before buying it"},
 	{"bench", cmd_bench, "the limits of this machine, and a node beside them"},
 	{"top", cmd_top, "what a running node is doing"},
 	{"tokenize", cmd_tokenize, "text to token ids and back, a line of JSON each"},

@@ -98,3 +98,57 @@ void weigh(struct weights *w, const struct index *ix)
 	w->kv_token_bytes =
 		config_layers(c) * (uint64_t)(c->kv_lora_rank + c->qk_rope_head_dim) * 2;
 }
+
+/* The tensor that a checkpoint would have. */
+static struct index_tensor imagine(uint32_t kind, uint32_t n_out, uint32_t n_in, bool fp8)
+{
+	return (struct index_tensor){.type = kind == TENSOR_VECTOR          ? INDEX_F32
+					     : fp8 && kind == TENSOR_MATRIX ? INDEX_FP8
+									    : INDEX_BF16,
+				     .n_out = n_out,
+				     .n_in = n_in};
+}
+
+void weigh_config(struct weights *w, const struct model_config *c, bool fp8)
+{
+	const struct index_tensor table = imagine(TENSOR_PLAIN, c->vocab_size, c->hidden_size, fp8);
+	const struct index_tensor norm = imagine(TENSOR_VECTOR, 1, c->hidden_size, fp8);
+	uint64_t matrices = 0, scales = 0;
+
+	memset(w, 0, sizeof(*w));
+	for (unsigned part = 0; c->n_routed_experts && part < EXPERT_PARTS; part++) {
+		uint32_t n_out, n_in;
+
+		tensor_expert_shape(c, part, &n_out, &n_in);
+		matrices += (uint64_t)n_out * n_in * (fp8 ? 1 : 2);
+		scales += fp8 ? 4 * tensor_blocks(n_out) * tensor_blocks(n_in) : 0;
+		w->expert.params += (uint64_t)n_out * n_in;
+	}
+	w->expert.bytes = matrices + scales;
+	add(&w->part[WEIGHTS_EMBEDDING], &table);
+	if (!c->tie_word_embeddings)
+		add(&w->part[WEIGHTS_HEAD], &table);
+	add(&w->part[WEIGHTS_NORMS], &norm);
+	for (uint32_t l = 0; l < config_layers(c); l++) {
+		bool moe = config_is_moe(c, l), mtp = l >= c->num_hidden_layers;
+
+		for (unsigned which = 0; which < LAYER_TENSORS; which++) {
+			struct tensor_spec spec;
+			struct index_tensor t;
+
+			if (!tensor_spec(c, l, which, &spec))
+				continue;
+			t = imagine(spec.kind, spec.n_out, spec.n_in, fp8);
+			add(&w->part[mtp ? WEIGHTS_MTP : part_of(which, moe)], &t);
+		}
+		if (!moe)
+			continue;
+		w->moe_layers += !mtp;
+		w->n_experts += c->n_routed_experts;
+		*(mtp ? &w->part[WEIGHTS_MTP].bytes : &w->expert_scales) +=
+			c->n_routed_experts * scales;
+	}
+	w->routed = w->n_experts * matrices;
+	w->kv_token_bytes =
+		config_layers(c) * (uint64_t)(c->kv_lora_rank + c->qk_rope_head_dim) * 2;
+}

@@ -36,4 +36,7 @@ struct weights {
 
 void weigh(struct weights *w, const struct index *ix);
 
+/* The same of a model that need not exist: its matrices in FP8, or all in BF16. */
+void weigh_config(struct weights *w, const struct model_config *c, bool fp8);
+
 #endif

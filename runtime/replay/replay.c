@@ -219,6 +219,13 @@ static void replay_small(struct table *b, const struct replay_trace *t, uint32_t
 	}
 }
 
+static void count_missed(const struct replay_trace *t, uint32_t pass, uint64_t missed,
+			 struct replay_count *out)
+{
+	if (!t->pass[pass].prefill && pass >= t->count_from)
+		out->missed[missed < REPLAY_MISSED ? missed : REPLAY_MISSED - 1]++;
+}
+
 static int run_ours(const struct replay_trace *t, uint32_t slots, struct replay_count *out)
 {
 	struct table b;
@@ -229,6 +236,7 @@ static int run_ours(const struct replay_trace *t, uint32_t slots, struct replay_
 
 		for (uint32_t l = 0; l < t->moe_layers; l++) {
 			uint32_t n = active_of(t, pass, l, b.mark, b.id);
+			uint64_t before;
 			struct policy_step st = {.seq = (uint64_t)p * t->layers + l + 1,
 						 .batch = pass->prefill ? BATCH_PREFILL
 									: BATCH_DECODE,
@@ -242,11 +250,13 @@ static int run_ours(const struct replay_trace *t, uint32_t slots, struct replay_
 				       t->route +
 					       ((pass->first + r) * t->moe_layers + l) * t->top_k,
 				       t->top_k * sizeof(*b.route));
+			before = out->decode_asked - out->decode_hits;
 			policy_step(&b.policy, &st);
 			if (pass->prefill && (uint64_t)pass->rows * t->top_k > t->chunk)
 				replay_ordered(&b, t, p, st.layer, n, out);
 			else
 				replay_small(&b, t, p, st.layer, n, out);
+			count_missed(t, p, out->decode_asked - out->decode_hits - before, out);
 		}
 	}
 	table_close(&b);

@@ -28,6 +28,7 @@ struct replay_trace {
 	uint32_t moe_layers, experts, top_k;
 	uint32_t chunk; /* rows that the node took in one prefill pass at most */
 	uint32_t n_passes;
+	uint32_t count_from; /* passes before this one warm the cache and are not counted */
 	uint64_t n_rows;
 	struct replay_pass *pass; /* [n_passes] */
 	uint16_t *route;          /* [n_rows][moe_layers][top_k], ascending ids */
@@ -41,6 +42,10 @@ enum replay_policy {
 	REPLAY_BELADY, /* gives up what is needed last: knows the future */
 	REPLAY_POLICIES
 };
+
+enum {
+	REPLAY_MISSED = 33
+};
 extern const char *const replay_names[REPLAY_POLICIES];
 
 /*
@@ -50,6 +55,8 @@ extern const char *const replay_names[REPLAY_POLICIES];
 struct replay_count {
 	uint64_t asked, hits;               /* of all passes */
 	uint64_t decode_asked, decode_hits; /* of decode passes */
+	/* ours alone: decode steps (a layer of a pass) that missed 0, 1, 2, ... experts, or more */
+	uint64_t missed[REPLAY_MISSED];
 };
 
 /*
@@ -121,6 +128,8 @@ void replay_asks_free(struct replay_asks *a);
 static inline void replay_count(struct replay_count *c, const struct replay_trace *t, uint32_t pass,
 				bool hit)
 {
+	if (pass < t->count_from)
+		return;
 	c->asked++;
 	c->hits += hit;
 	if (!t->pass[pass].prefill) {
