@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -212,6 +213,7 @@ static bool produce_reply(struct gateway *g, struct conn *c, bool once, bool kee
 	} else {
 		conn_put(g, c, g->out.p + own->sent, n);
 		own->sent += n;
+		own->date = gateway_date(g);
 		own->phase = PHASE_REPLY;
 		own->flags = keep ? REPLY_KEEP : 0;
 		/* one in the small block is made again for its next piece */
@@ -440,6 +442,7 @@ static bool wait_for_more(struct gateway *g, struct conn *c)
 static bool read_request(struct gateway *g, struct conn *c)
 {
 	struct api_error e;
+	bool again;
 
 	switch (feed(g, c)) {
 	case HTTP_WHOLE:
@@ -454,7 +457,10 @@ static bool read_request(struct gateway *g, struct conn *c)
 			return refuse_body(g, c);
 		if (c->http.expect_other)
 			return refuse_text(g, c, 417, "the only expectation is 100-continue", 0);
-		return whole_request(g, c);
+		g->date = conn_own(c)->phase == PHASE_REPLY ? conn_own(c)->date : 0;
+		again = whole_request(g, c);
+		g->date = 0;
+		return again;
 	case HTTP_BAD:
 		api_refuse(&e, c->http.status, NULL, NULL, "%s", c->http.problem);
 		return refuse(g, c, &e);
@@ -540,8 +546,11 @@ static void ring_init(struct gateway *g)
 uint64_t gateway_step(struct gateway *g)
 {
 	uint64_t wake = UINT64_MAX;
+	struct timespec wall;
 
 	g->now = clock_now_ns();
+	clock_gettime(CLOCK_REALTIME, &wall);
+	g->wall_s = (uint64_t)wall.tv_sec;
 	while (health_step(g))
 		follow_announce(g);
 	for (uint32_t i = 0; i < CONNS; i++) {

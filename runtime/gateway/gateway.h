@@ -43,6 +43,7 @@ struct own {
 	uint64_t area_len;  /* bytes in it, consumed from the in-ring */
 	uint64_t area_room; /* of the pool's bytes, kept for this area */
 	uint64_t sent;      /* REPLY: bytes of the reply produced */
+	uint64_t date;      /* REPLY: its Date, so that its bytes stay the same */
 	uint32_t continued; /* 100 Continue was sent for the request that is being read */
 	/* the reply of GENERATE; of REPLY only REPLY_KEEP */
 	uint32_t flags; /* enum reply_flags */
@@ -122,6 +123,8 @@ struct gateway {
 	uint64_t pool;                 /* bytes of plan.body_pool that nothing is kept for */
 	struct conn conn[CONN_PLACES];
 	uint64_t now;
+	uint64_t wall_s;       /* CLOCK_REALTIME of the step */
+	uint64_t date;         /* of the reply that is made again, 0: wall_s */
 	uint64_t health_ns;    /* when the last known answer came; 0: none in this life */
 	uint64_t health_error; /* what it was: row_error, UINT64_MAX another hash, 0 well */
 	bool ring_init;        /* something was committed that init must see */
@@ -270,6 +273,12 @@ void metrics_write(const struct gateway *g, struct out *o);
 void cause_explain(const struct gateway *g, uint64_t error, struct api_error *e);
 /* A cause that means damaged weights: /health stays red. */
 void cause_note(struct gateway *g, uint64_t error);
+
+/* The Date of the reply at hand. */
+static inline uint64_t gateway_date(const struct gateway *g)
+{
+	return g->date ? g->date : g->wall_s;
+}
 
 static inline uint32_t gateway_stage(const struct gateway *g)
 {

@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 static struct http *self(llhttp_t *p)
 {
@@ -341,9 +342,22 @@ const char *http_reason(int status)
 	return "Error";
 }
 
+static void write_date(struct out *o, uint64_t seconds)
+{
+	time_t t = (time_t)seconds;
+	char text[64];
+	struct tm tm;
+
+	/* musl has one locale for this, and English names in it */
+	if (gmtime_r(&t, &tm) && strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm))
+		out_format(o, "Date: %s\r\n", text);
+}
+
 void http_write_head(struct out *o, const struct http_head *h)
 {
 	out_format(o, "HTTP/1.1 %d %s\r\n", h->status, http_reason(h->status));
+	if (h->date)
+		write_date(o, h->date);
 	if (h->content_type)
 		out_format(o, "Content-Type: %s\r\n", h->content_type);
 	if (h->no_cache)

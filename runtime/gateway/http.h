@@ -82,6 +82,7 @@ struct http_head {
 	bool no_cache;
 	unsigned retry_after; /* seconds, 0: none */
 	const char *allow;    /* or NULL */
+	uint64_t date;        /* seconds since 1970; 0: no clock */
 };
 #define HTTP_CHUNKED     (UINT64_MAX - 1)
 #define HTTP_UNTIL_CLOSE UINT64_MAX

@@ -15,6 +15,7 @@ enum {
 	 */
 	NUMBERS_SKIPPED = 1 << 16
 };
+#define DATE_END 253402300800ull /* seconds: the year 10000 */
 
 static bool head_sound(const struct conn *c)
 {
@@ -78,7 +79,7 @@ bool conn_sound(const struct gateway *g, const struct conn *c)
 	case PHASE_READ:
 		return own->continued <= 1;
 	case PHASE_REPLY:
-		return own->sent <= GATEWAY_OUT * g->body_max + 4096;
+		return own->sent <= GATEWAY_OUT * g->body_max + 4096 && own->date < DATE_END;
 	case PHASE_GENERATE:
 		return reply_sound(g, rec, own);
 	}

@@ -293,6 +293,7 @@ void reply_begin(const struct reply *r, uint64_t body_len, struct out *o)
 	struct http_head h = {.status = 200,
 			      .content_type = "application/json",
 			      .length = body_len,
+			      .date = r->created, /* whoever writes it, and when */
 			      .keep_alive = r->flags & REPLY_KEEP,
 			      .http11 = r->flags & REPLY_HTTP11};
 

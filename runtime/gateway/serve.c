@@ -34,6 +34,7 @@ void serve_end(struct gateway *g, const struct http *h, const struct http_head *
 
 	facts.length = g->out.n;
 	facts.http11 = h->http11;
+	facts.date = gateway_date(g);
 	http_write_head(&o, &facts);
 	if (http_is_head(h))
 		g->out.n = 0;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """HTTP on a real node's socket: what is refused, limits, pipelining, idle connections, clients that go away, a full queue, the end."""
+import calendar
 import json
 import os
 import re
@@ -111,6 +112,8 @@ def test_connections(path, node):
     got = b""
     while b'"tokens"' not in got:
         got += s.recv(65536)
+    dates = [calendar.timegm(time.strptime(d.decode(), "%a, %d %b %Y %H:%M:%S GMT")) for d in re.findall(rb"\r\nDate: ([^\r]+)\r\n", got)]
+    ok(len(dates) == 4 and all(0 <= time.time() - d < 60 for d in dates), "each answer has its date", got)
     ok(re.findall(rb"HTTP/1.1 (\d+)", got) == [b"200", b"404", b"200", b"200"], "pipelined requests are answered in order", got)
     s.sendall(post("/tokenize", {"content": "Hello " * 2700000}))
     status, _, body = read_reply(s)

@@ -227,9 +227,11 @@ static void test_head(void)
 			      .length = 12,
 			      .keep_alive = true,
 			      .http11 = true,
-			      .retry_after = 3};
+			      .retry_after = 3,
+			      .date = 784111777};
 	static const char want[] =
-		"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n"
+		"HTTP/1.1 429 Too Many Requests\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+		"Content-Type: application/json\r\n"
 		"Content-Length: 12\r\nRetry-After: 3\r\n\r\n";
 
 	http_write_head(&o, &h);
