@@ -78,6 +78,7 @@ struct init {
 	int client_fd[CLIENT_FDS];
 	uint64_t refusals[REFUSERS]; /* how many were acted on */
 	int trace_fd;                /* scribe's; -1: no trace */
+	unsigned sandbox_lacks;
 	int epoll, signals, bell;
 	cpu_set_t cpus; /* what init was given; its own and the client role's are one of them */
 	cpu_set_t client_cpu;

@@ -27,6 +27,7 @@ struct boot_options {
 	unsigned isa;             /* enum cpu_isa */
 	unsigned mtp;             /* enum mtp_mode */
 	const char *trace_routes; /* file, NULL: none */
+	unsigned sandbox;         /* 1: go on where the kernel lacks a part of it */
 	bool verbose;
 };
 

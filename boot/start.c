@@ -7,6 +7,7 @@
 
 #include "boot/cores.h"
 #include "boot/memory.h"
+#include "ipc/sandbox.h"
 #include "runtime/clock.h"
 #include "runtime/version.h"
 
@@ -179,6 +180,10 @@ static int fill_node(struct init *in, struct err *e)
 	clock_gettime(CLOCK_REALTIME, &now);
 	node->started_ns = (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 	name_model(in);
+	node->sandbox_lacks = in->sandbox_lacks;
+	if (in->sandbox_lacks)
+		log_write(in->log, 1, LOG_UNCONFINED,
+			  (const uint64_t[5]){in->sandbox_lacks, 0, 0, 0, 0});
 	if (in->options.template_name)
 		snprintf(node->template_name, sizeof(node->template_name), "%.31s",
 			 in->options.template_name);
@@ -213,6 +218,20 @@ static int open_trace(struct init *in, struct err *e)
 	return 0;
 }
 
+/* A node whose servers could do more than their job is not started unawares. */
+static int check_sandbox(struct init *in, struct err *e)
+{
+	in->sandbox_lacks = sandbox_lacks();
+	if (!in->sandbox_lacks)
+		return 0;
+	if (!in->options.sandbox)
+		return err_exit(e, STATUS_MEMORY, -ENOSYS,
+				"this kernel has no %s, so the servers cannot be confined. "
+				"--sandbox=best-effort starts the node without",
+				sandbox_lack_names(in->sandbox_lacks));
+	return 0;
+}
+
 int start_node(struct init *in, struct err *e)
 {
 	int rc;
@@ -223,7 +242,9 @@ int start_node(struct init *in, struct err *e)
 	if (sched_getaffinity(0, sizeof(in->cpus), &in->cpus))
 		return err_set(e, -errno, "init: cannot read the CPU mask: %s", strerror(errno));
 	in->trace_fd = -1;
-	rc = start_programs(in, e);
+	rc = check_sandbox(in, e);
+	if (!rc)
+		rc = start_programs(in, e);
 	if (!rc)
 		rc = store_files_open(&in->files, in->options.model, e);
 	if (!rc)

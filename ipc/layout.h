@@ -383,12 +383,13 @@ struct node_uring {
 struct node {
 	struct object_header header;
 	struct plan plan;
-	uint64_t random[4];                      /* for seeds and ids; drawn once */
-	uint64_t started_ns;                     /* CLOCK_REALTIME */
-	char model_name[256];                    /* folder's name or --name */
-	char template_name[32];                  /* --template, "" */
-	char build[64];                          /* build's name for system_fingerprint */
-	uint8_t model_hash[32];                  /* of the index; zero until the survey is done */
+	uint64_t random[4];     /* for seeds and ids; drawn once */
+	uint64_t started_ns;    /* CLOCK_REALTIME */
+	char model_name[256];   /* folder's name or --name */
+	char template_name[32]; /* --template, "" */
+	char build[64];         /* build's name for system_fingerprint */
+	uint8_t model_hash[32]; /* of the index; zero until the survey is done */
+	uint32_t sandbox_lacks; /* what servers go without (ipc/sandbox.h); --sandbox=best-effort */
 	alignas(64) _Atomic uint32_t stage;      /* enum node_stage; release */
 	_Atomic uint32_t stop_signal;            /* why it drains */
 	_Atomic uint64_t drain_until_ns;         /* CLOCK_MONOTONIC */

@@ -41,7 +41,8 @@
 	X(NO_RING, 1,                                                                              \
 	  "experts waits for an io_uring, which cannot be made (error %llu): tried again")         \
 	X(BAD_RECORD, 1, "the record of connection %llu was damaged: its client is let go")        \
-	X(CLIENT_LIMIT, 1, "all %llu connections are taken: newcomers wait")
+	X(CLIENT_LIMIT, 1, "all %llu connections are taken: newcomers wait")                       \
+	X(UNCONFINED, 1, "the servers are not confined by all means (%llu): this kernel lacks some")
 
 #define LOG_ENUM(kind, level, format) LOG_##kind,
 enum log_kind {

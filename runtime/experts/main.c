@@ -10,7 +10,7 @@ int main(void)
 	struct err e = {0};
 	struct experts *x = experts_open(&e);
 
-	if (!x)
+	if (!x || server_confine(&x->s, ROLE_EXPERTS, &e))
 		return server_die(ROLE_EXPERTS, &e);
 	experts_loop(x);
 }

@@ -4,6 +4,8 @@
  */
 #include "runtime/gateway/gateway.h"
 
+#include "ipc/sandbox.h"
+
 #include <stdio.h>
 
 int main(void)
@@ -16,7 +18,8 @@ int main(void)
 	if (attach_open(&at, ROLE_CLIENT, &e) ||
 	    index_open(&ix, attach_at(&at, OBJ_INDEX, sizeof(struct object_header)),
 		       at.bytes[OBJ_INDEX] - sizeof(struct object_header), &e) ||
-	    gateway_open(&gateway, &at, ix, &e)) {
+	    gateway_open(&gateway, &at, ix, &e) || sandbox_files(at.node->sandbox_lacks, &e) ||
+	    sandbox_calls(ROLE_CLIENT, at.node->sandbox_lacks, &e)) {
 		fprintf(stderr, "penstock: gateway: %s\n", e.text);
 		return e.status ? e.status : STATUS_FAILED;
 	}

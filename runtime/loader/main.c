@@ -5,6 +5,7 @@
  * (machinery 19). Its text goes to stderr and its exit status is the one that init ends with.
  */
 #include "ipc/attach.h"
+#include "ipc/sandbox.h"
 #include "model/index.h"
 #include "model/store/load.h"
 #include "model/store/survey.h"
@@ -75,6 +76,11 @@ int main(int argc, char **argv)
 	rc = attach_open(&a, surveying ? ROLE_SURVEY : ROLE_LOADER, &e);
 	if (!rc)
 		rc = inherit_files(&files, a.node, &e);
+	if (!rc)
+		rc = sandbox_files(a.node->sandbox_lacks, &e);
+	if (!rc)
+		rc = sandbox_calls(surveying ? ROLE_SURVEY : ROLE_LOADER, a.node->sandbox_lacks,
+				   &e);
 	if (!rc)
 		rc = surveying ? run_survey(&a, &files, &e) : run_load(&a, &files, &e);
 	if (!rc)

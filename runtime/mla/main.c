@@ -10,7 +10,7 @@ int main(void)
 	struct err e = {0};
 	struct mla *m = mla_open(&e);
 
-	if (!m)
+	if (!m || server_confine(&m->s, ROLE_MLA, &e))
 		return server_die(ROLE_MLA, &e);
 	mla_loop(m);
 }

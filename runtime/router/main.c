@@ -10,7 +10,7 @@ int main(void)
 	struct err e = {0};
 	struct router *r = router_open(&e);
 
-	if (!r)
+	if (!r || server_confine(&r->s, ROLE_ROUTER, &e))
 		return server_die(ROLE_ROUTER, &e);
 	router_loop(r);
 }

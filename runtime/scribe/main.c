@@ -4,6 +4,7 @@
  * on its bell, which init rings at deaths and stages and servers ring after a record worth reading.
  */
 #include "ipc/attach.h"
+#include "ipc/sandbox.h"
 
 #include "runtime/clock.h"
 
@@ -87,6 +88,9 @@ static void print_text(const struct scribe *s, const struct log_record *r)
 			"a message of %s was refused (batch %" PRIu64 ", step %" PRIu64
 			", field %" PRIu64 ")",
 			role_name(a[0]), a[1], a[2], a[3]);
+	else if (r->kind == LOG_UNCONFINED)
+		fprintf(stderr, "the servers run without %s, which this kernel lacks",
+			sandbox_lack_names((unsigned)a[0]));
 	else if (r->kind == LOG_NOT_DIRECT && a[0] < sizeof(node->file) / sizeof(node->file[0]))
 		fprintf(stderr,
 			"%s: the file system refuses O_DIRECT; reads go through the page cache",
@@ -261,6 +265,11 @@ int main(void)
 		s.reader[i].log = attach_at(&s.attach, o, sizeof(struct object_header));
 	}
 	open_trace(&s);
+	if (sandbox_files(s.attach.node->sandbox_lacks, &e) ||
+	    sandbox_calls(ROLE_SCRIBE, s.attach.node->sandbox_lacks, &e)) {
+		fprintf(stderr, "penstock: scribe: %s\n", e.text);
+		return STATUS_FAILED;
+	}
 	loop(&s);
 	return STATUS_OK;
 }

@@ -1,6 +1,7 @@
 /* Common parts of the computing servers; see server.h. */
 #include "runtime/server/server.h"
 
+#include "ipc/sandbox.h"
 #include "runtime/clock.h"
 
 #include <errno.h>
@@ -34,6 +35,9 @@ int server_open(struct server *s, enum role role, struct err *e)
 	if (rc)
 		return rc;
 	s->bell = &s->at.bells->bell[role][0];
+	rc = sandbox_files(s->at.node->sandbox_lacks, e);
+	if (rc)
+		return rc;
 	s->team = team_start(s->at.plan->workers, s->bell, sizeof(struct bell), e);
 	return s->team ? 0 : -ENOMEM;
 }
@@ -326,6 +330,19 @@ void server_progress(const struct server *s, uint64_t seq, uint32_t batch)
 	 */
 	atomic_store_explicit(&p->step, seq == UINT64_MAX ? seq : seq * 2 + batch,
 			      memory_order_release);
+}
+
+static void nothing(void *context, struct worker *w)
+{
+	(void)context;
+	(void)w;
+}
+
+int server_confine(const struct server *s, enum role role, struct err *e)
+{
+	/* every worker has begun: beginning takes calls that nothing needs later */
+	team_run(s->team, nothing, NULL);
+	return sandbox_calls(role, s->at.node->sandbox_lacks, e);
 }
 
 int server_die(enum role role, const struct err *e)

@@ -105,6 +105,9 @@ void *server_twins(const struct server *s, enum role role);
 /* Marks what worker 0 is doing, for hang detection; UINT64_MAX: nothing. */
 void server_progress(const struct server *s, uint64_t seq, uint32_t batch);
 
+/* The last act before the loop: from here on the role's few system calls (ipc/sandbox.h). */
+MUST_CHECK int server_confine(const struct server *s, enum role role, struct err *e);
+
 /* Prints the error as "penstock: PROGRAM: text" on stderr and returns the exit status. */
 int server_die(enum role role, const struct err *e);
 
