@@ -21,7 +21,7 @@ from node import BIN, done, ok  # noqa: E402
 MODEL = os.path.join(ROOT, "images", "demo")
 EXPECTED = os.path.join(ROOT, "tests", "golden", "demo")
 TRACES = os.path.join(MODEL, "traces")
-TRACE_HEADER = struct.Struct("<QIIIIII32s")
+TRACE_HEADER = struct.Struct("<QIIIIIIII32s")
 TRACE_ROW = struct.Struct("<QIIII")
 
 
@@ -76,20 +76,20 @@ def check_score(config, expect):
 def check_trace(name, config):
     with open(os.path.join(TRACES, name), "rb") as f:
         data = f.read()
-    magic, version, size, layers, top_k, experts, first, _ = TRACE_HEADER.unpack_from(data)
+    magic, version, size, layers, top_k, experts, first, all_layers, chunk, _ = TRACE_HEADER.unpack_from(data)
     shape = (layers, top_k, experts, first) == (
         config["num_hidden_layers"] - config["first_k_dense_replace"], config["num_experts_per_tok"],
         config["n_routed_experts"], config["first_k_dense_replace"])
-    ok(magic == 0x4543415254534E50 and version == 1 and shape, f"{name}: a trace of this model's shape")
+    ok(magic == 0x4543415254534E50 and version == 2 and shape and all_layers >= layers and chunk, f"{name}: a trace of this model's shape")
     body, wrong = memoryview(data)[TRACE_HEADER.size:], []
     ok(len(body) % size == 0 and len(body) > 100 * size, f"{name}: whole records, more than a hundred")
     for at in range(0, len(body) - size + 1, size):
-        _, _, _, token, prefill = TRACE_ROW.unpack_from(body, at)
+        _, _, _, token, flags = TRACE_ROW.unpack_from(body, at)
         ids = struct.unpack_from(f"<{layers * top_k}H", body, at + TRACE_ROW.size)
         weights = struct.unpack_from(f"<{layers * top_k}f", body, at + TRACE_ROW.size + (2 * layers * top_k + 3 & ~3))
         for layer in range(layers):
             chosen, part = ids[layer * top_k:(layer + 1) * top_k], weights[layer * top_k:(layer + 1) * top_k]
-            if not (sorted(set(chosen)) == list(chosen) and chosen[-1] < experts and prefill in (0, 1)
+            if not (sorted(set(chosen)) == list(chosen) and chosen[-1] < experts and flags in range(4)
                     and token < config["vocab_size"] and abs(sum(part) - config["routed_scaling_factor"]) < 1e-3):
                 wrong.append((at // size, layer, chosen, part))
     ok(not wrong, f"{name}: experts ascend and weights add up in every row", wrong[:1])
