@@ -78,6 +78,10 @@ enum log_kind {
 	X(READS, BY(EXPERTS), "reads", "reads completed")                                          \
 	X(DRIVE_BUSY_NS, BY(EXPERTS), "drive_busy_ns",                                             \
 	  "time in which a read was in flight, mean of the drives")                                \
+	X(HINT_BYTES, BY(EXPERTS), "hint_bytes", "bytes read before anybody demanded them")        \
+	X(HINT_WASTE, BY(EXPERTS), "hint_waste_bytes", "bytes asked for on a wrong guess")         \
+	X(HINTS_RIGHT, BY(EXPERTS), "hints_right", "missing experts guessed and then needed")      \
+	X(HINTS_WRONG, BY(EXPERTS), "hints_wrong", "missing experts guessed and not needed")       \
 	X(READ_ERRORS, BY(EXPERTS), "read_errors", "experts that could not be read or used")       \
 	X(DRIVE_NS, BY(EXPERTS), "drive_wait_ns", "time in which arithmetic waited for the drive") \
 	X(EXPERT_NS, BY(EXPERTS), "expert_ns", "time in routed experts")                           \

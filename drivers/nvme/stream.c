@@ -485,12 +485,22 @@ static void end_job(struct stream *s, struct stream_job *job, int error)
 	settle(job);
 }
 
-void stream_cancel(struct stream *s, struct stream_job *job)
+bool stream_cancel(struct stream *s, struct stream_job *job, uint64_t *asked)
 {
+	bool left;
+
 	pthread_mutex_lock(&s->lock);
-	if (!stream_done(job) && !all_asked(job))
+	left = !stream_done(job) && !all_asked(job);
+	if (left) {
+		if (asked) {
+			*asked = 0;
+			for (uint32_t x = 0; x < job->extents; x++)
+				*asked += job->asked[x];
+		}
 		end_job(s, job, -ECANCELED);
+	}
 	pthread_mutex_unlock(&s->lock);
+	return left;
 }
 
 /*

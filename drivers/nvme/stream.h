@@ -90,8 +90,11 @@ void stream_put(struct stream *s, struct stream_job *job);
 /* A job is needed sooner than was thought: the first in `queue` from now on, if that is more urgent. */
 void stream_promote(struct stream *s, struct stream_job *job, enum stream_queue queue);
 
-/* Asks for no more of a job. It is done with -ECANCELED, unless it was done before. */
-void stream_cancel(struct stream *s, struct stream_job *job);
+/*
+ * Asks for no more of a job, which is then done with -ECANCELED: true, with the bytes that had been
+ * asked for in *asked (may be NULL). False: there was nothing left to ask for.
+ */
+bool stream_cancel(struct stream *s, struct stream_job *job, uint64_t *asked);
 
 /*
  * Waits until more of a job that is not done has arrived than `seen` bytes, or it is done. A read

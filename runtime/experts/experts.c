@@ -84,7 +84,10 @@ struct experts *experts_open(struct err *e)
 	record_open(&x->record, attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_record),
 		    sizeof(struct experts_record));
 	repair(x);
-	return slots_open(&x->slots, &x->s, e) ? NULL : x;
+	if (slots_open(&x->slots, &x->s, e))
+		return NULL;
+	hint_open(&x->guess, &x->s, &x->slots);
+	return x;
 }
 
 /* The message that passes the rows on, into the ring of whoever is next. */
@@ -174,6 +177,7 @@ static void count_reads(struct experts *x)
 	c = stream_counts(x->slots.stream);
 	count_on(x, COUNT_READ_BYTES, &c->bytes, &x->seen_bytes);
 	count_on(x, COUNT_READS, &c->reads, &x->seen_reads);
+	count_on(x, COUNT_HINT_BYTES, &c->hint_bytes, &x->seen_hints);
 	count_on(x, COUNT_DRIVE_BUSY_NS, &c->busy_ns, &x->seen_busy_ns);
 }
 

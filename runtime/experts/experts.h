@@ -6,6 +6,7 @@
 #define RUNTIME_EXPERTS_EXPERTS_H
 
 #include "model/ffn.h"
+#include "runtime/experts/hint.h"
 #include "runtime/experts/slots.h"
 #include "runtime/server/server.h"
 
@@ -46,9 +47,10 @@ struct experts {
 	struct ring_end feed[BATCHES];
 	struct ring_end hint;
 	struct slots slots;
+	struct hint guess;
 	struct scratch scratch[BATCHES];
-	uint64_t seen_bytes, seen_reads,
-		seen_busy_ns; /* of the stream's counts, in the log already */
+	uint64_t seen_bytes, seen_reads, seen_busy_ns,
+		seen_hints; /* of the stream's counts, in the log already */
 };
 
 /* An expert of a buffered step. */

@@ -79,7 +79,9 @@ static bool ask(struct step *st, uint32_t i)
 	uint32_t slot = slots_find(&x->slots, st->msg.layer, st->sc->active[i], queue);
 
 	if (slot != SLOT_NONE) {
-		count_add(x->s.at.log, COUNT_HITS, 1);
+		/* what a guess has read is still a miss of the cache */
+		count_add(x->s.at.log, slots_was_guess(&x->slots, slot) ? COUNT_MISSES : COUNT_HITS,
+			  1);
 	} else {
 		slot = slots_fetch(&x->slots, st->msg.layer, st->sc->active[i], queue);
 		if (slot == SLOT_NONE)
@@ -261,6 +263,7 @@ static void compute_buffered(struct step *st)
 	uint32_t asked = 0, done = 0, ahead = policy_ahead(st->x->slots.n, true);
 	bool shared = st->layer->mlp[0].data != NULL;
 
+	hint_judge(st);
 	memset(sc->state, EXPERT_WAITS, st->n_active);
 	memset(sc->slot, 0xff, st->n_active * sizeof(*sc->slot)); /* SLOT_NONE */
 	for (;;) {
@@ -284,6 +287,7 @@ static void compute_buffered(struct step *st)
 			ask_or_wait(st, asked);
 			asked++;
 		}
+		hint_guess(st);
 		wait_first(st, asked);
 	}
 	if (shared)

@@ -154,6 +154,7 @@ static void release(struct slots *t, uint32_t slot)
 	}
 	memset(sl->checked, 0, sizeof(sl->checked));
 	sl->bad = false;
+	sl->guessed = false;
 	if (sl->reading)
 		return;
 	atomic_store_explicit(&t->word[slot], 0, memory_order_release);
@@ -276,13 +277,45 @@ uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stre
 	sl = &t->slot[slot];
 	sl->layer = layer;
 	sl->expert = expert;
-	sl->pins = 1;
+	sl->pins = queue != STREAM_HINT;
+	sl->guessed = queue == STREAM_HINT;
 	sl->copy = 0;
 	*map_at(t, layer, expert) = slot + 1;
 	policy_moved(&t->policy, layer);
-	policy_asked(&t->policy, layer, expert);
+	if (queue != STREAM_HINT)
+		policy_asked(&t->policy, layer, expert);
 	begin_read(t, slot, queue);
 	return slot;
+}
+
+bool slots_has(const struct slots *t, uint32_t layer, uint32_t expert)
+{
+	return t->map[(size_t)layer * t->s->at.plan->experts + expert] != 0;
+}
+
+uint64_t slots_drop(struct slots *t, uint32_t slot)
+{
+	struct slot *sl = &t->slot[slot];
+	uint64_t bytes = 0;
+
+	/* it may have failed and been given up, or be somebody's by now */
+	if (!sl->guessed || sl->pins)
+		return 0;
+	sl->guessed = false;
+	for (uint32_t x = 0; x < sl->job.extents; x++)
+		bytes += sl->job.extent[x].bytes;
+	if (!sl->reading || !stream_cancel(t->stream, &sl->job, &bytes))
+		return bytes; /* all of it was asked for: it may as well stay */
+	release(t, slot);
+	return bytes;
+}
+
+bool slots_was_guess(struct slots *t, uint32_t slot)
+{
+	bool was = t->slot[slot].guessed;
+
+	t->slot[slot].guessed = false;
+	return was;
 }
 
 static const uint8_t *part_at(const struct slots *t, uint32_t slot, unsigned part)
@@ -427,7 +460,7 @@ static bool read_next_copy(struct slots *t, uint32_t slot)
 	if (!t->s->model.index->pack.parts || sl->copy + 1 >= t->s->model.index->pack.copies)
 		return false;
 	if (sl->reading)
-		stream_cancel(t->stream, &sl->job);
+		stream_cancel(t->stream, &sl->job, NULL);
 	while (!slots_ready(t, slot))
 		stream_wait(t->stream, &sl->job, UINT64_MAX, DEADLINE_S * NS_PER_S);
 	if (sl->reading && !stream_landed(&sl->job))
@@ -500,6 +533,6 @@ void slots_unpin(struct slots *t, uint32_t slot)
 	if (!sl->bad || sl->pins)
 		return;
 	if (sl->reading)
-		stream_cancel(t->stream, &sl->job);
+		stream_cancel(t->stream, &sl->job, NULL);
 	release(t, slot);
 }

@@ -28,6 +28,7 @@ struct slot {
 	uint32_t pins;                  /* steps that will use it: never given up while > 0 */
 	bool reading;                   /* this process has a read under way */
 	bool bad;                       /* it has failed: `why` */
+	bool guessed;                   /* read before anybody demanded it, and not demanded yet */
 	uint32_t copy;                  /* of a packed store: which one was read last */
 	uint64_t checked[EXPERT_PARTS]; /* bytes of each matrix that are known to be finite; of a
 					   packed store, [0]: pieces that are known to be right */
@@ -67,10 +68,22 @@ void slots_step(struct slots *t, const struct msg *m, const uint16_t *route, con
 uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert, enum stream_queue queue);
 
 /*
- * Begins to read an expert that is in no slot. Returns its slot, pinned, or SLOT_NONE while every
- * slot is pinned or still being written.
+ * Begins to read an expert that is in no slot. Returns its slot, pinned unless it is a guess
+ * (STREAM_HINT), or SLOT_NONE while every slot is pinned or still being written.
  */
 uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stream_queue queue);
+
+/* Whether an expert is in a slot or being read. */
+bool slots_has(const struct slots *t, uint32_t layer, uint32_t expert);
+
+/*
+ * A guess was wrong: as much as is still to be read of it is not. Returns the bytes that were asked
+ * for in vain.
+ */
+uint64_t slots_drop(struct slots *t, uint32_t slot);
+
+/* Whether the expert in a slot just found was a guess and is now demanded for the first time. */
+bool slots_was_guess(struct slots *t, uint32_t slot);
 
 /* Whether the expert in a pinned slot can be used without waiting for the drive. */
 bool slots_ready(const struct slots *t, uint32_t slot);

@@ -66,6 +66,13 @@ void server_wait_layer(const struct server *s, uint32_t layer)
 	}
 }
 
+bool server_has_layer(const struct server *s, uint32_t layer)
+{
+	/* acquire: as in server_wait_layer */
+	return atomic_load_explicit(&s->resident->loaded, memory_order_acquire) >=
+	       index_layer(s->model.index, layer)->ready_after;
+}
+
 struct ring_end server_ring(const struct server *s, enum ring_name name, uint32_t batch)
 {
 	const struct layout *l = &s->at.layout;

@@ -44,6 +44,9 @@ void *server_array(size_t n, size_t size);
 /* Waits until everything that `layer` needs is resident (UINT32_MAX: the whole load list). */
 void server_wait_layer(const struct server *s, uint32_t layer);
 
+/* Whether everything that `layer` needs is resident. */
+bool server_has_layer(const struct server *s, uint32_t layer);
+
 /* The ring `name` of `batch` as its consumer sees it; lengths and offsets from the layout. */
 struct ring_end server_ring(const struct server *s, enum ring_name name, uint32_t batch);
 

@@ -114,7 +114,7 @@ static void stalled(void)
 	struct stream_job other = job_of(STREAM_URGENT, FINE, 0, 2 << 20, 1);
 	struct stream_job guess = job_of(STREAM_HINT, 0, 0, 2 << 20, 2);
 	struct stream_job wrong = job_of(STREAM_HINT, 0, 0, 2 << 20, 3);
-	uint64_t start;
+	uint64_t start, asked = 1;
 	char byte[4096] = {0};
 
 	stream_put(s, &stuck);
@@ -130,7 +130,8 @@ static void stalled(void)
 	wait_all(&guess);
 	is_int(guess.error, 0, "one that turns out right is read as demand");
 	is_mem(slots + 2 * SLOT, content, 2 << 20, "and is there");
-	stream_cancel(s, &wrong);
+	ok(stream_cancel(s, &wrong, &asked) && asked == 0,
+	   "one that is not begun can be taken back");
 	is_int(stream_landed(&wrong) ? wrong.error : 0, -ECANCELED,
 	       "one that is taken back is never asked for");
 	start = clock_now_ns();
