@@ -37,8 +37,9 @@
 
 #define RAW   (16 * VR) /* bytes of a row in one register */
 #define FEW   4         /* activation rows up to which the kernel for few of them is used */
-#define GROUP 128 /* activation rows whose sums are kept while a chunk of weights is decoded */
-#define CHUNK 4   /* blocks of 128 columns decoded together: the chunk stays in the first cache */
+#define GROUP 128   /* activation rows whose sums are kept while a chunk of weights is decoded */
+#define AHEAD 16384 /* bytes that are fetched at least before they are used by few rows */
+#define CHUNK 4     /* blocks of 128 columns decoded together: the chunk stays in the first cache */
 
 _Static_assert(GEMV <= PANEL, "put_rows has room for PANEL registers");
 
@@ -119,7 +120,8 @@ INLINE void tile(const struct span *s, const uint8_t *const row[GEMV * VR], size
 		 int fp8, vsum t[GEMV][FEW])
 {
 	const size_t bytes = fp8 ? 1 : 2, group = RAW / bytes;
-	const size_t next = GEMV * VR * s->stride;
+	const size_t group_bytes = GEMV * VR * s->stride;
+	const size_t next = (AHEAD - 1) / group_bytes * group_bytes + group_bytes;
 	const uint16_t *x = s->x + r0 * s->ldx;
 
 	UNROLL
