@@ -20,6 +20,11 @@
  * 	sum_zero, sum_add, sum_fold(a, s, t) = fma(a, s, t), sum_store(y, t)
  * 	sum_rows(y, t, n)   each row of n registers to one sum, in the order of rows
  *
+ * Bytes and operations. Few rows: every weight byte once; 7 operations and 2 dot products per
+ * activation row for 64 of them. Many rows: 256 dot products a block of 128 columns for PANEL * VR
+ * rows by four activation rows, and 16 FMAs to fold them; 64 loads of 64 bytes and 64 broadcasts;
+ * per block once 8 units of decoding (14 cycles each). README.md has the measured shares.
+ *
  * Nothing here decides an order of additions that matmul.c does not have; what is chosen here is
  * how many independent sums are in flight, so that latency is hidden and a weight is decoded once
  * for several activation rows.
