@@ -221,9 +221,18 @@ static void settle(struct slots *t)
 	t->n_arriving = kept;
 }
 
+/* Whether an expert may have to give way: there are not slots for all, or not yet. */
+static bool is_scarce(const struct slots *t)
+{
+	/* relaxed: a hint */
+	uint64_t made = atomic_load_explicit(&t->s->at.node->slot_pieces, memory_order_relaxed);
+
+	return !t->all || made * t->s->at.plan->slots_per_piece < t->n;
+}
+
 void slots_step(struct slots *t, const struct msg *m, const uint16_t *route, const uint64_t *error)
 {
-	if (!t->all)
+	if (is_scarce(t))
 		policy_step(&t->policy, &(struct policy_step){.seq = m->seq,
 							      .batch = m->batch,
 							      .layer = m->layer,

@@ -42,7 +42,7 @@ struct slots {
 	uint32_t *map;          /* [layers][experts]: slot + 1, 0: not in a slot */
 	uint32_t *free;         /* [n_free]: slots without an expert */
 	uint32_t n, n_free;
-	bool all; /* every expert has a slot: nothing is ever given up */
+	bool all; /* there is a slot for every expert, once all are made */
 	uint32_t *
 		arriving; /* [n_arriving]: slots being read, in the order in which they were asked for */
 	uint32_t n_arriving;
