@@ -26,23 +26,35 @@ void log_write(struct log_object *log, uint32_t generation, enum log_kind kind,
 	atomic_store_explicit(&log->head, n + 1, memory_order_release);
 }
 
-void count_time(struct log_object *log, enum counter c, uint64_t begin_ns, uint64_t end_ns,
-		uint32_t batch, uint32_t layer)
+void span_write(struct log_object *log, const struct span *from)
 {
 	uint64_t n = atomic_load_explicit(&log->spans, memory_order_relaxed);
 	struct span *s = &log->span[n % LOG_SPANS];
 
-	count_add(log, c, end_ns - begin_ns);
 	/* as a log record: number 0 while it is written, its own number when it is whole */
 	atomic_store_explicit(&s->number, 0, memory_order_relaxed);
 	atomic_thread_fence(memory_order_release);
-	s->begin_ns = begin_ns;
-	s->end_ns = end_ns;
-	s->counter = (uint16_t)c;
-	s->batch = (uint16_t)batch;
-	s->layer = layer;
+	s->begin_ns = from->begin_ns;
+	s->end_ns = from->end_ns;
+	s->counter = from->counter;
+	s->batch = from->batch;
+	s->layer = from->layer;
+	s->expert = from->expert;
 	atomic_store_explicit(&s->number, n + 1, memory_order_release);
 	atomic_store_explicit(&log->spans, n + 1, memory_order_release);
+}
+
+void count_time(struct log_object *log, enum counter c, uint64_t begin_ns, uint64_t end_ns,
+		uint32_t batch, uint32_t layer)
+{
+	const struct span s = {.begin_ns = begin_ns,
+			       .end_ns = end_ns,
+			       .counter = (uint16_t)c,
+			       .batch = (uint16_t)batch,
+			       .layer = layer < SPAN_NO_LAYER ? (uint16_t)layer : SPAN_NO_LAYER};
+
+	count_add(log, c, end_ns - begin_ns);
+	span_write(log, &s);
 }
 
 bool span_read(const struct log_object *log, uint64_t n, struct span *out)
@@ -57,6 +69,7 @@ bool span_read(const struct log_object *log, uint64_t n, struct span *out)
 	out->counter = s->counter;
 	out->batch = s->batch;
 	out->layer = s->layer;
+	out->expert = s->expert;
 	/* the copy is whole if nobody has begun to write it since */
 	atomic_thread_fence(memory_order_acquire);
 	return atomic_load_explicit(&s->number, memory_order_relaxed) == n + 1;

@@ -113,18 +113,20 @@ struct log_record {
 };
 _Static_assert(sizeof(struct log_record) == 64, "a log record is one cache line");
 
-/* A stretch of counted time: one stage of one step. */
+/* A stretch of time: one stage of one step, or one expert on its way from the drive. */
 struct span {
 	_Atomic uint64_t
 		number; /* 1 + its position in the endless list, stored last with release; 0: being written */
 	uint64_t begin_ns, end_ns; /* CLOCK_MONOTONIC */
-	uint16_t counter;          /* enum counter: the stage */
-	uint16_t batch;
-	uint32_t layer; /* UINT32_MAX: behind the last */
+	uint16_t counter;          /* enum counter: the stage; COUNT_READS: an expert's read */
+	uint16_t batch;            /* of a read: 0 on demand, else a hint */
+	uint16_t layer;            /* SPAN_NO_LAYER: behind the last */
+	uint16_t expert;           /* of a read */
 };
 _Static_assert(sizeof(struct span) == 32, "two spans to a cache line");
 
 enum {
+	SPAN_NO_LAYER = UINT16_MAX,
 	LOG_SPANS = 4096, /* some tokens of a model of 61 layers: its reader comes every few ms */
 	LOG_RECORDS = 1024,
 	LOG_WORKERS = 256
@@ -165,6 +167,9 @@ void count_time(struct log_object *log, enum counter c, uint64_t begin_ns, uint6
  * torn.
  */
 bool span_read(const struct log_object *log, uint64_t n, struct span *out);
+
+/* Keeps a span that no counter counts. */
+void span_write(struct log_object *log, const struct span *s);
 
 static inline void count_add(struct log_object *log, enum counter c, uint64_t n)
 {

@@ -286,7 +286,8 @@ static void settle(struct stream_job *job)
 	if (stream_done(job) || atomic_load_explicit(&job->flying, memory_order_relaxed) ||
 	    !(job->error || all_asked(job)))
 		return;
-	/* release: the job's error is there with it, as are the bytes */
+	job->done_ns = clock_now_ns();
+	/* release: the job's error and time are there with it, as are the bytes */
 	atomic_store_explicit(&job->done, 1, memory_order_release);
 }
 
@@ -523,6 +524,7 @@ static uint64_t check_deadline(struct stream *s, struct stream_job *job, uint64_
 	}
 	if (late && now - oldest >= deadline_ns && !stream_done(job)) {
 		fail(s, late, -ETIMEDOUT);
+		job->done_ns = now;
 		atomic_store_explicit(&job->done, 1, memory_order_release);
 	}
 	pthread_mutex_unlock(&s->lock);

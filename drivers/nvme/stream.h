@@ -59,6 +59,7 @@ struct stream_job {
 	int32_t error;                  /* first error, negative errno; valid with done */
 	uint32_t failed_extent;
 	uint64_t failed_at; /* byte in that extent's file of that error */
+	uint64_t done_ns;   /* when it was done; valid with done */
 	/* written by the stream, read by the caller */
 	_Atomic uint64_t arrived[STREAM_EXTENTS]; /* release: bytes that are there without a gap */
 	_Atomic uint32_t flying;                  /* reads in flight */

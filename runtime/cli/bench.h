@@ -84,7 +84,7 @@ void bench_node_close(struct bench_node *n);
 struct bench_look {
 	uint64_t at_ns;
 	uint64_t count[COUNTERS];
-	uint64_t drive_bytes, drive_busy_ns; /* the kernel's, of the drive below the model */
+	uint64_t drive_bytes; /* the kernel's count, of the drive below the model */
 };
 
 struct bench_rep {

@@ -16,20 +16,16 @@ enum {
 
 volatile sig_atomic_t bench_interrupted;
 
-/* Reads, and milliseconds in which the drive had something to do: the kernel's own count. */
+/* What the drive has read: the kernel's own count. */
 static void look_at_drive(const char *path, struct bench_look *out)
 {
 	FILE *f = path[0] ? fopen(path, "re") : NULL;
-	unsigned long long field[10];
+	unsigned long long reads, merged, sectors;
 
 	if (!f)
 		return;
-	if (fscanf(f, "%llu %llu %llu %llu %llu %llu %llu %llu %llu %llu", &field[0], &field[1],
-		   &field[2], &field[3], &field[4], &field[5], &field[6], &field[7], &field[8],
-		   &field[9]) == 10) {
-		out->drive_bytes = field[2] * 512;
-		out->drive_busy_ns = field[9] * NS_PER_MS;
-	}
+	if (fscanf(f, "%llu %llu %llu", &reads, &merged, &sectors) == 3)
+		out->drive_bytes = sectors * 512;
 	fclose(f);
 }
 
@@ -48,7 +44,6 @@ static void add(struct bench_rep *r, const struct bench_look *from, const struct
 	for (unsigned c = 0; c < COUNTERS; c++)
 		r->did.count[c] += to->count[c] - from->count[c];
 	r->did.drive_bytes += to->drive_bytes - from->drive_bytes;
-	r->did.drive_busy_ns += to->drive_busy_ns - from->drive_busy_ns;
 }
 
 /* ---- Requests ---- */

@@ -88,7 +88,7 @@ static double drive_share(const struct bench *b, const struct bench_rep *r)
 static double busy_share(const struct bench *b, const struct bench_rep *r)
 {
 	(void)b;
-	return (double)r->did.drive_busy_ns * 1e-9 / seconds(r);
+	return (double)r->did.count[COUNT_DRIVE_BUSY_NS] * 1e-9 / seconds(r);
 }
 
 static double missed_bytes(const struct bench *b, const struct bench_rep *r)

@@ -149,6 +149,10 @@ static uint64_t first_ns(const struct timeline *t)
 
 static void write_names(FILE *f)
 {
+	fprintf(f,
+		"{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%u,\"args\":{\"name\":\"drive\"}},"
+		"\n",
+		SERVERS + 1u);
 	for (unsigned i = 0; i < SERVERS; i++) {
 		fprintf(f,
 			"{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%u,\"args\":{\"name\":"
@@ -160,6 +164,35 @@ static void write_names(FILE *f)
 				"\"args\":{\"name\":\"%s\"}},\n",
 				i + 1, batch + 1, batch == BATCH_DECODE ? "decode" : "prefill");
 	}
+}
+
+/* An expert's read: one of several at once, so its two ends are events of their own. */
+static void write_read(FILE *f, size_t id, const struct span *s, uint64_t zero)
+{
+	const uint64_t at[2] = {s->begin_ns, s->end_ns};
+
+	for (unsigned end = 0; end < 2; end++)
+		fprintf(f,
+			"{\"name\":\"%s\",\"cat\":\"drive\",\"ph\":\"%s\",\"id\":%zu,\"pid\":%u,"
+			"\"tid\":1,\"ts\":%.3f,\"args\":{\"layer\":%u,\"expert\":%u}},\n",
+			s->batch ? "hint" : "expert", end ? "e" : "b", id, SERVERS + 1u,
+			(double)(at[end] - zero) * 1e-3, s->layer, s->expert);
+}
+
+static void write_span(FILE *f, unsigned server, size_t id, const struct span *s, uint64_t zero)
+{
+	if (s->begin_ns >= s->end_ns)
+		return;
+	if (s->counter == COUNT_READS) {
+		write_read(f, id, s, zero);
+		return;
+	}
+	fprintf(f, "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f",
+		stage_name(s->counter), server + 1, s->batch + 1u,
+		(double)(s->begin_ns - zero) * 1e-3, (double)(s->end_ns - s->begin_ns) * 1e-3);
+	if (s->layer != SPAN_NO_LAYER)
+		fprintf(f, ",\"args\":{\"layer\":%u}", s->layer);
+	fprintf(f, "},\n");
 }
 
 static int write_file(const struct timeline *t, const char *path, struct err *e)
@@ -174,21 +207,8 @@ static int write_file(const struct timeline *t, const char *path, struct err *e)
 	write_names(f);
 	for (unsigned i = 0; i < SERVERS; i++) {
 		lost += t->line[i].lost;
-		for (size_t k = 0; k < t->line[i].n; k++) {
-			const struct span *s = &t->line[i].span[k];
-
-			if (s->begin_ns == s->end_ns)
-				continue;
-			fprintf(f,
-				"{\"name\":\"%s\",\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,"
-				"\"dur\":%.3f",
-				stage_name(s->counter), i + 1, s->batch + 1u,
-				(double)(s->begin_ns - zero) * 1e-3,
-				(double)(s->end_ns - s->begin_ns) * 1e-3);
-			if (s->layer != UINT32_MAX)
-				fprintf(f, ",\"args\":{\"layer\":%u}", s->layer);
-			fprintf(f, "},\n");
-		}
+		for (size_t k = 0; k < t->line[i].n; k++)
+			write_span(f, i, k, &t->line[i].span[k], zero);
 	}
 	/* the format allows no comma behind the last event */
 	fprintf(f,

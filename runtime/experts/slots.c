@@ -192,6 +192,19 @@ static uint32_t take_slot(struct slots *t)
 	return take_free(t);
 }
 
+/* A read has ended: for the time line. */
+static void note_read(const struct slots *t, const struct slot *sl)
+{
+	const struct span s = {.begin_ns = sl->asked_ns,
+			       .end_ns = sl->job.done_ns,
+			       .counter = COUNT_READS,
+			       .batch = sl->job.queue == STREAM_HINT,
+			       .layer = (uint16_t)sl->layer,
+			       .expert = (uint16_t)sl->expert};
+
+	span_write(t->s->at.log, &s);
+}
+
 /*
  * Marks what has arrived: such a slot is ready, or has failed and is free as soon as nobody needs
  * to hear of it and no read can land in it any more.
@@ -209,6 +222,7 @@ static void settle(struct slots *t)
 			continue;
 		}
 		sl->reading = false;
+		note_read(t, sl);
 		if (sl->job.error || *map_at(t, sl->layer, sl->expert) != slot + 1)
 			release(t, slot);
 		else
@@ -266,6 +280,7 @@ static void begin_read(struct slots *t, uint32_t slot, enum stream_queue queue)
 	if (!sl->reading)
 		t->arriving[t->n_arriving++] = slot;
 	sl->reading = true;
+	sl->asked_ns = clock_now_ns();
 	fill_job(t, slot, queue);
 	/* release: before the read that it speaks of can begin (machinery 10) */
 	atomic_store_explicit(&t->word[slot],

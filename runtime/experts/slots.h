@@ -24,6 +24,7 @@ struct slot_failure {
 /* This process's view of a slot. */
 struct slot {
 	struct stream_job job;
+	uint64_t asked_ns;              /* when its read was asked for */
 	uint32_t layer, expert;         /* valid unless free */
 	uint32_t pins;                  /* steps that will use it: never given up while > 0 */
 	bool reading;                   /* this process has a read under way */

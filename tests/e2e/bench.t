@@ -77,13 +77,17 @@ with Folder() as f:
     ok(os.listdir(scratch) == [], "nothing is left in the temporary folder", os.listdir(scratch))
 
     with open(os.path.join(f.path, "line")) as file:
-        line = [x for x in json.load(file)["traceEvents"] if x["ph"] == "X"]
+        events = json.load(file)["traceEvents"]
+    line = [x for x in events if x["ph"] == "X"]
     lanes = {}
     for x in line:
         lanes.setdefault((x["pid"], x["tid"]), []).append((x["ts"], x["ts"] + x["dur"]))
     ok(set(lanes) == {(pid, tid) for pid in (1, 2, 3) for tid in (1, 2)}, "the time line has both batches of every computing server", lanes.keys())
     crossing = [(key, a, b) for key, spans in lanes.items() for a, b in zip(sorted(spans), sorted(spans)[1:]) if a[1] > b[0] + 0.002]
     ok(not crossing, "no two stages of a server's batch overlap", crossing[:3])
+    reads = {ph: {x["id"]: x["ts"] for x in events if x["ph"] == ph and x["cat"] == "drive"} for ph in "be"}
+    ok(reads["b"] and reads["b"].keys() == reads["e"].keys() and all(t < reads["e"][i] for i, t in reads["b"].items()),
+       "it has every expert's way from the drive", (len(reads["b"]), len(reads["e"])))
     ok({"attention", "gate", "routed experts", "wait for the drive", "head"} <= {x["name"] for x in line}, "every stage is there")
 
     r = penstock("bench", f.model, "--prompt", "16", "--tokens", "8", "--repeat", "1", "--memory", "400M", "--context", "256", env=env)
