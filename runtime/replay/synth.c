@@ -1,6 +1,6 @@
 /*
  * Routes made up so that caches see what they see of published models; see replay.h. The spreads
- * were fitted to the hit rates that others have measured (tests/bench/routes.py states the error).
+ * were fitted to the hit rates that others have measured (README.md states the error).
  * Numbers are drawn by a counter-based mix (SplitMix64), nothing else is random.
  */
 #include "runtime/replay/replay.h"
