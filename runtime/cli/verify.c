@@ -1,7 +1,7 @@
 /*
  * `penstock verify MODEL`: reads every byte of every shard at the drive's speed and looks for
- * numbers that are not finite, or (verify_pack.c) compares every hash of a packed store. Exit status 3 if the checkpoint cannot be parsed, 5 if it can and
- * something in it is damaged.
+ * numbers that are not finite, or (verify_pack.c) compares every hash of a packed store. Exit
+ * status 3 if the model cannot be parsed, or something in it is damaged.
  */
 #include "runtime/cli/verify.h"
 #include "model/store/load.h"

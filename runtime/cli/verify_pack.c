@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum {
-	READERS_MIN = 8, /* reads of a piece in flight: what a drive needs to be at its best */
+	READERS_MIN = 20, /* on each drive: 16 reads of a piece in flight, and the others hash */
 	READERS_MAX = 64,
 	DAMAGE_MAX = 64 /* findings that are printed; all are counted */
 };

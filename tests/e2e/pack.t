@@ -86,6 +86,31 @@ def same_bits(folder):
     ok(status == 3 and "different stores" in said, "parts of different stores are refused", said)
 
 
+def four_bits(folder):
+    """The same bits whatever computes them, the scalar definition among it; near those of 8 bits; the table is in the header."""
+    case = os.path.join(GOLDEN, "v31-resaved")
+    stores = {}
+    for table in ("fitted", "gaussian", "linear"):
+        store = stores[table] = os.path.join(folder, table)
+        status, _, said = run("pack", "--bits=4", f"--table={table}", case, store)
+        ok(status == 0 and run("verify", store)[0] == 0, f"packed in 4 bits, table {table}", said)
+    again = os.path.join(folder, "again")
+    run("pack", "--bits=4", case, again)
+    ok(digest(again) == digest(stores["fitted"]), "the table is fitted the same way again")
+    ok(json.loads(run("info", "--json", again)[1])["experts_stored"] == "q4", "info says so")
+    want = score(folder, again, "v31-resaved", "--isa=scalar", "--threads=1")
+    for options in (("--isa=avx2", "--threads=2"), ("--threads=2", "--slots=2", "--chunk=7"), ("--threads=1", "--chunk=1")):
+        ok(score(folder, again, "v31-resaved", *options) == want, f"4 bits: {' '.join(options)} gives the bits of the scalar definition")
+    exact = score(folder, case, "v31-resaved")["logits"]
+    n = len(exact) // 4
+    a, b = struct.unpack(f"<{n}f", exact), struct.unpack(f"<{n}f", want["logits"])
+    error = (sum((x - y) ** 2 for x, y in zip(a, b)) / sum(x * x for x in a)) ** 0.5
+    # weights differ by 0.08, three in a row in each of two layers, and random ones average nothing out: 0.13
+    ok(0 < error < 0.25, f"4 bits: logits differ by {error:.4f} of their size")
+    parts = [os.path.join(folder, f"q{i}") for i in range(2)]
+    ok(run("pack", "--bits=4", case, *parts)[0] == 0 and score(folder, ",".join(parts), "v31-resaved") == want, "4 bits: striped, the same")
+
+
 def damage(folder):
     """A flipped bit anywhere is found; what a node needs of it fails, or comes from the copy."""
     store, bad = os.path.join(folder, "v3.pack"), os.path.join(folder, "bad.pack")
@@ -212,6 +237,7 @@ def full_drive(folder):
 
 with tempfile.TemporaryDirectory(prefix="penstock.") as d:
     same_bits(d)
+    four_bits(d)
     damage(d)
     kills(d)
     refusals(d)
