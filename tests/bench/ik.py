@@ -68,7 +68,9 @@ def theirs(program, path, prompt, tokens, flags, cgroup=None):
 def ours(node, path, prompt, tokens):
     r = json.loads(run(PENSTOCK, "bench", path, "--socket", node.path, "--json", "--repeat", "1", "--prompt", str(prompt), "--tokens",
                        str(tokens or 1)))
-    return {"pp": r["runs"][0]["prefill"]["tokens_per_s"], "tg": r["runs"][0]["decode"]["tokens_per_s"]}
+    first = r["runs"][0]
+    return {"pp": first["prefill"]["tokens_per_s"], "tg": first["decode"]["tokens_per_s"],
+            "misses": sum(x["misses"] for case in ("prefill", "decode") for x in first[case]["repetitions"])}
 
 
 def in_one_state(a, b):
@@ -82,7 +84,9 @@ def compare(name, program, path, theirs_path, tokens, repeat, flags):
     if node.failed:
         sys.exit(node.failed)
     try:
-        ours(node, path, 512, 16)
+        for _ in range(20):  # slots are still being made when a node is ready, and filled when they are needed
+            if not ours(node, path, 512, 16)["misses"]:
+                break
         for _ in range(repeat):
             before = memory()
             we = ours(node, path, 512, tokens)
