@@ -101,7 +101,6 @@ int attach_open(struct attach *a, enum role role, struct err *e)
 	a->log = own_log(a);
 	a->bounds = (struct msg_bounds){.layers = a->plan->layers,
 					.rows = {a->plan->rows[0], a->plan->rows[1]},
-					.experts = a->plan->experts,
 					.conns = CONN_PLACES};
 	return check_sizes(a, e);
 }

@@ -82,7 +82,6 @@ enum object {
 	X(FEED, ROUTER, EXPERTS, 1, "rows, and the experts they need")                             \
 	X(ATTEND, EXPERTS, MLA, 1, "rows await the next layer's attention")                        \
 	X(FINISH, EXPERTS, ROUTER, 1, "rows await the head")                                       \
-	X(HINT, ROUTER, EXPERTS, 0, "the next layer may need these experts")                       \
 	X(ANNOUNCE, CLIENT, ROUTER, 0, "a connection's request has changed")
 
 #define RING_ENUM(ring, producer, consumer, batched, what) RING_##ring,

@@ -48,7 +48,6 @@ static uint64_t layout_router(struct layout *l, const struct plan *p)
 	l->router_record = take(&c, 1, 1, record_bytes(rec.at));
 	l->router_ring[0] = take(&c, BATCHES, RING_ENTRIES, sizeof(struct msg));
 	l->router_ring[1] = take(&c, BATCHES, RING_ENTRIES, sizeof(struct msg));
-	l->router_ring[2] = take(&c, 1, RING_ENTRIES_HINT, sizeof(struct msg));
 	for (unsigned b = 0; b < BATCHES; b++) {
 		struct cursor a = {.at = sizeof(struct pass_area) +
 					 p->rows[b] * sizeof(struct pass_row)};

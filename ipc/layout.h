@@ -103,7 +103,6 @@ static inline uint32_t plan_set_rows(const struct plan *p, uint32_t batch)
 
 enum {
 	RING_ENTRIES = 16,
-	RING_ENTRIES_HINT = 64,
 	RING_ENTRIES_ANNOUNCE = 1024
 };
 
@@ -230,7 +229,7 @@ enum pass_kind {
 };
 
 struct router_head {
-	uint64_t ring_tail[3][BATCHES]; /* ATTEND0, FEED; HINT in [2][0] */
+	uint64_t ring_tail[2][BATCHES]; /* ATTEND0, FEED */
 	uint64_t ring_head[3][BATCHES]; /* ROUTE, FINISH; ANNOUNCE in [2][0] */
 	uint64_t floor[BATCHES];        /* steps of passes below are popped without work */
 	struct refusal refused;
@@ -295,7 +294,7 @@ struct mla_record {
 };
 
 struct experts_record {
-	uint64_t feed_head[BATCHES], attend_tail[BATCHES], finish_tail[BATCHES], hint_head;
+	uint64_t feed_head[BATCHES], attend_tail[BATCHES], finish_tail[BATCHES];
 	struct refusal refused;
 	uint64_t pass[BATCHES];
 	uint64_t part_seq[BATCHES]; /* the step that has committed parts, 0: none */
@@ -414,7 +413,7 @@ struct layout {
 	uint64_t bytes[OBJ_COUNT]; /* size of each object */
 
 	uint64_t router_record, router_record_size;
-	uint64_t router_ring[3];          /* ATTEND0 [BATCHES][RING_ENTRIES], FEED the same, HINT */
+	uint64_t router_ring[2];          /* ATTEND0 [BATCHES][RING_ENTRIES], FEED the same */
 	uint64_t router_area[BATCHES][2]; /* pass areas by pass & 1 */
 	uint64_t area_copies[BATCHES], area_pages[BATCHES]; /* inside an area */
 	uint64_t router_rows[BATCHES];         /* layer-0 input rows, FP32 [rows][row_stride] */

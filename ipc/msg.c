@@ -26,41 +26,29 @@ static int check_layer(const struct msg *m, const struct msg_bounds *b, struct e
 	if (m->layer >= b->layers)
 		return err_set(e, -EBADMSG, "message %s: layer %u of %u", msg_kind_name(m->kind),
 			       m->layer, b->layers);
-	if (hop != want &&
-	    m->kind != MSG_HINT) /* a hint is outside the circle: its seq means nothing */
+	if (hop != want)
 		return err_set(e, -EBADMSG, "message %s: hop %llu, expected %llu",
 			       msg_kind_name(m->kind), (unsigned long long)hop,
 			       (unsigned long long)want);
 	return 0;
 }
 
-static int check_experts(const struct msg *m, const struct msg_bounds *b, struct err *e)
-{
-	for (unsigned i = 0; i < HINT_EXPERTS; i++) {
-		if (m->kind == MSG_HINT ? m->expert[i] != UINT16_MAX && m->expert[i] >= b->experts
-					: m->expert[i] != 0)
-			return err_set(e, -EBADMSG, "message %s: expert %u of %u",
-				       msg_kind_name(m->kind), m->expert[i], b->experts);
-	}
-	return 0;
-}
-
 int msg_check(const struct msg *m, enum msg_kind kind, uint32_t batch, const struct msg_bounds *b,
 	      struct err *e)
 {
-	int rc;
-
 	if (m->kind != (uint32_t)kind)
 		return err_set(e, -EBADMSG, "message of kind %u (%s) in a ring of %s", m->kind,
 			       msg_kind_name(m->kind), msg_kind_name(kind));
-	if (m->zero)
-		return err_set(e, -EBADMSG, "message %s: reserved bytes are not zero",
-			       msg_kind_name(kind));
+	for (unsigned i = 0; i < sizeof(m->zero); i++) {
+		if (m->zero[i])
+			return err_set(e, -EBADMSG, "message %s: reserved bytes are not zero",
+				       msg_kind_name(kind));
+	}
 	if (kind == MSG_ANNOUNCE) {
 		if (m->row0 >= b->conns)
 			return err_set(e, -EBADMSG, "message ANNOUNCE: connection %u of %u",
 				       m->row0, b->conns);
-		return check_experts(m, b, e);
+		return 0;
 	}
 	if (m->batch >= BATCHES || m->batch != batch)
 		return err_set(e, -EBADMSG, "message %s: batch %u in a ring of batch %u",
@@ -68,6 +56,5 @@ int msg_check(const struct msg *m, enum msg_kind kind, uint32_t batch, const str
 	if (m->row0 != 0 || m->rows > b->rows[batch])
 		return err_set(e, -EBADMSG, "message %s: rows %u + %u of %u", msg_kind_name(kind),
 			       m->row0, m->rows, b->rows[batch]);
-	rc = check_layer(m, b, e);
-	return rc ? rc : check_experts(m, b, e);
+	return check_layer(m, b, e);
 }

@@ -16,7 +16,6 @@
 	X(ROUTE, 2, "mla to router: rows of `layer` await their experts")                          \
 	X(FEED, 3, "router to experts: rows of `layer`, and the experts they need")                \
 	X(FINISH, 4, "experts to router: rows have passed the last layer")                         \
-	X(HINT, 5, "router to experts: `layer` may need these experts")                            \
 	X(ANNOUNCE, 6, "gateway to router: connection `row0` has request number `seq`")
 
 #define MSG_ENUM(name, value, what) MSG_##name = value,
@@ -33,10 +32,6 @@ enum {
 	BATCH_PREFILL
 };
 
-enum {
-	HINT_EXPERTS = 12
-};
-
 struct msg {
 	uint64_t
 		seq; /* pass * (layers + 2) + hop: names the step, per batch; ANNOUNCE: request number */
@@ -46,8 +41,7 @@ struct msg {
 	uint32_t generation; /* of the sender, for logs: a committed message outlives its sender */
 	uint32_t row0,
 		rows; /* rows [row0, row0 + rows) of the batch; ANNOUNCE: row0 is the connection */
-	uint16_t expert[HINT_EXPERTS]; /* HINT: experts, UINT16_MAX ends the list; else zero */
-	uint64_t zero;                 /* must be zero, so that a later version can use it */
+	uint8_t zero[32]; /* must be zero, so that a later version can use it */
 };
 _Static_assert(sizeof(struct msg) == 64, "a message is one cache line");
 
@@ -55,7 +49,6 @@ _Static_assert(sizeof(struct msg) == 64, "a message is one cache line");
 struct msg_bounds {
 	uint32_t layers;        /* main and MTP */
 	uint32_t rows[BATCHES]; /* capacity of each batch */
-	uint32_t experts;       /* routed experts of a layer */
 	uint32_t conns;
 };
 

@@ -56,7 +56,7 @@ static void repair(struct experts *x)
 			server_lost(&x->s, &d->refused, b);
 		any |= lost;
 	}
-	if (!server_repair_head(&x->s, &x->hint, &d->hint_head) && !any)
+	if (!any)
 		return;
 	record_touch(&x->record, d, sizeof(*d));
 	record_commit(&x->record);
@@ -80,13 +80,12 @@ struct experts *experts_open(struct err *e)
 		x->feed[b] = server_ring(&x->s, RING_FEED, b);
 	}
 	count_set(x->s.at.log, COUNT_SLOTS, x->s.at.plan->slots);
-	x->hint = server_ring(&x->s, RING_HINT, 0);
 	record_open(&x->record, attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_record),
 		    sizeof(struct experts_record));
 	repair(x);
 	if (slots_open(&x->slots, &x->s, e))
 		return NULL;
-	hint_open(&x->guess, &x->s, &x->slots);
+	hint_open(&x->hint, &x->s, &x->slots);
 	return x;
 }
 
@@ -221,10 +220,6 @@ bool experts_serve(struct experts *x, uint32_t batch, bool inside)
 	return true;
 }
 
-/*
- * Hints are popped together with whatever is committed next; a hint is never worth a commit of its
- * own.
- */
 static bool more(void *context)
 {
 	struct experts *x = context;

@@ -45,9 +45,8 @@ struct experts {
 	struct server s;
 	struct record record; /* struct experts_record */
 	struct ring_end feed[BATCHES];
-	struct ring_end hint;
 	struct slots slots;
-	struct hint guess;
+	struct hint hint;
 	struct scratch scratch[BATCHES];
 	uint64_t seen_bytes, seen_reads, seen_busy_ns,
 		seen_hints; /* of the stream's counts, in the log already */

@@ -36,7 +36,7 @@ static void guess_work(void *context, struct worker *w)
 {
 	const struct step *st = context;
 	const struct model *m = &st->x->s.model;
-	struct hint *h = &st->x->guess;
+	struct hint *h = &st->x->hint;
 	size_t width = st->x->s.at.layout.row_stride, x_width = st->x->s.at.layout.x_stride,
 	       hidden = m->config->hidden_size, begin, end;
 
@@ -76,7 +76,7 @@ static uint32_t of_rank(const uint16_t *expert, const float *weight, uint32_t k,
 
 static void note(struct step *st, uint32_t expert, uint32_t rank)
 {
-	struct hint *h = &st->x->guess;
+	struct hint *h = &st->x->hint;
 
 	if (h->n == HINT_GUESSES || slots_has(&st->x->slots, h->layer, expert))
 		return;
@@ -100,7 +100,7 @@ static bool may_waste(const struct log_object *log)
 
 static void read_likely(struct step *st)
 {
-	struct hint *h = &st->x->guess;
+	struct hint *h = &st->x->hint;
 	uint32_t reads = 0;
 	uint64_t most = HINT_BYTES / st->x->s.at.plan->slot_bytes + 1;
 
@@ -124,7 +124,7 @@ static void read_likely(struct step *st)
 void hint_guess(struct step *st)
 {
 	struct experts *x = st->x;
-	struct hint *h = &x->guess;
+	struct hint *h = &x->hint;
 	uint32_t k = x->s.at.plan->top_k, layer = st->msg.layer + 1;
 
 	if (!h->on || st->inside || st->msg.batch != BATCH_DECODE ||
@@ -162,7 +162,7 @@ static void judge(struct hint_rank *r, bool right)
 void hint_judge(struct step *st)
 {
 	struct experts *x = st->x;
-	struct hint *h = &x->guess;
+	struct hint *h = &x->hint;
 	bool same = h->layer == st->msg.layer && h->pass == st->pass.area.pass;
 
 	if (h->layer == UINT32_MAX || st->msg.batch != BATCH_DECODE)

@@ -143,7 +143,6 @@ void steps_repair(struct router *r)
 			abandon(r, b);
 	}
 	server_repair_head(&r->s, &r->announce, &h->ring_head[2][0]);
-	server_repair_tail(&r->s, RING_HINT, 0, &h->ring_tail[2][0]);
 	router_commit(r);
 }
 

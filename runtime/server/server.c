@@ -107,11 +107,6 @@ struct ring_end server_ring(const struct server *s, enum ring_name name, uint32_
 		r.tail = name == RING_FEED ? offsetof(struct router_head, ring_tail[1])
 					   : offsetof(struct router_head, ring_tail[0]);
 		break;
-	case RING_HINT:
-		r.entries = l->router_ring[2];
-		r.tail = offsetof(struct router_head, ring_tail[2]);
-		r.capacity = RING_ENTRIES_HINT;
-		break;
 	case RING_ROUTE:
 		r.entries = l->mla_ring;
 		r.tail = offsetof(struct mla_record, route_tail);
@@ -158,12 +153,10 @@ static size_t head_field(const struct layout *l, enum ring_name name, enum objec
 		return name == RING_ATTEND ? offsetof(struct mla_record, attend_head)
 					   : offsetof(struct mla_record, attend0_head);
 	case RING_FEED:
-	case RING_HINT:
 		*object = OBJ_EXPERTS;
 		*record = l->experts_record;
 		*size = sizeof(struct experts_record);
-		return name == RING_FEED ? offsetof(struct experts_record, feed_head)
-					 : offsetof(struct experts_record, hint_head);
+		return offsetof(struct experts_record, feed_head);
 	default:
 		return offsetof(struct router_head, ring_head[2]);
 	}

@@ -57,8 +57,7 @@ static void make_server(struct server *s)
 		s->at.object[shared[i]] = aligned_alloc(4096, s->at.bytes[shared[i]]);
 		memset(s->at.object[shared[i]], 0, s->at.bytes[shared[i]]);
 	}
-	s->at.bounds = (struct msg_bounds){
-		.layers = LAYERS, .rows = {2, 4}, .experts = EXPERTS, .conns = CONN_PLACES};
+	s->at.bounds = (struct msg_bounds){.layers = LAYERS, .rows = {2, 4}, .conns = CONN_PLACES};
 	s->model.config = &config;
 	for (unsigned l = 1; l < LAYERS; l++)
 		s->model.layer[l].is_moe = true;

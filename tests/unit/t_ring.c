@@ -113,7 +113,7 @@ static void test_hostile_tail(void)
 }
 
 static const struct msg_bounds bounds = {
-	.layers = 4, .rows = {8, 512}, .experts = 32, .conns = 257};
+	.layers = 4, .rows = {8, 512}, .conns = 257};
 
 static int check(struct msg m, enum msg_kind kind, uint32_t batch)
 {
@@ -148,17 +148,11 @@ static void test_messages(void)
 	REFUSED(rows, 9, "9 rows of 8 are refused");
 	REFUSED(rows, UINT32_MAX, "rows that would wrap are refused");
 	REFUSED(row0, 1, "a first row other than 0 is refused");
-	REFUSED(zero, 1, "a reserved byte is refused");
-	REFUSED(expert[0], 1, "experts outside a hint are refused");
+	REFUSED(zero[0], 1, "a reserved byte is refused");
+	REFUSED(zero[31], 1, "the last one too");
 	m = announce;
 	m.row0 = 257;
 	is_int(check(m, MSG_ANNOUNCE, 0), -EBADMSG, "connection 257 of 257 is refused");
-	m = (struct msg){.kind = MSG_HINT, .layer = 3};
-	memset(m.expert, 0xff, sizeof(m.expert));
-	m.expert[0] = 31;
-	is_int(check(m, MSG_HINT, 0), 0, "a hint with one expert passes");
-	m.expert[1] = 32;
-	is_int(check(m, MSG_HINT, 0), -EBADMSG, "a hint for expert 32 of 32 is refused");
 }
 
 static void test_random_messages(void)
