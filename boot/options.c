@@ -103,8 +103,7 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 		 .type = OPT_ENUM,
 		 .to = &o->mtp,
 		 .value = WORDS_MTP,
-		 .help = "draft tokens with the model's MTP module; the answers are the same "
-			 "(off)"},
+		 .help = "draft tokens with the model's MTP module (off; auto: where it pays)"},
 		{.name = "name",
 		 .type = OPT_STRING,
 		 .to = &o->name,
@@ -143,7 +142,7 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 			    .max_operands = 1};
 	int rc;
 
-	*o = (struct boot_options){.parallel = PLACES_DEFAULT, .mtp = MTP_OFF};
+	*o = (struct boot_options){.parallel = PLACES_DEFAULT, .mtp = MTP_DEFAULT};
 	rc = options_parse(&t, argc, argv, e);
 	if (rc < 0)
 		return rc;

@@ -6,13 +6,15 @@
 #ifndef BOOT_OPTIONS_H
 #define BOOT_OPTIONS_H
 
+#include "ipc/layout.h"
 #include "runtime/err.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 enum {
-	PLACES_DEFAULT = 8
+	PLACES_DEFAULT = 8,
+	MTP_DEFAULT = MTP_OFF
 };
 
 struct boot_options {

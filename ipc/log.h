@@ -67,6 +67,8 @@ enum log_kind {
 	X(MTP_PASSES, BY(ROUTER), "mtp_passes", "passes of the MTP module")                        \
 	X(DRAFTED, BY(ROUTER), "drafted_tokens", "drafts that a pass verified")                    \
 	X(ACCEPTED_DRAFTS, BY(ROUTER), "accepted_tokens", "drafts that were the next token")       \
+	X(MTP_GAIN, BY(ROUTER), "mtp_gain_permille",                                               \
+	  "measured rate with drafts beside that without, of 1000")                                \
 	X(PREEMPTED, BY(ROUTER), "preempted", "sequences set back for want of pages")              \
 	X(PAGES_FREE, BY(ROUTER), "pages_free", "KV pages that hold nothing needed")               \
 	X(RUNNING, BY(ROUTER), "running", "sequences running")                                     \

@@ -28,7 +28,7 @@ struct report {
 /* What `penstock run` will ask for with this many cores: its own plan. */
 static int plan(struct report *r, struct err *e)
 {
-	const struct boot_options options = {.parallel = PLACES_DEFAULT};
+	const struct boot_options options = {.parallel = PLACES_DEFAULT, .mtp = MTP_DEFAULT};
 	struct plan_input in;
 	struct plan_table t;
 	cpu_set_t cpus;

@@ -17,7 +17,7 @@ void draft_start(struct router *r, uint32_t conn)
 	struct router_seq *q = router_seq_edit(r, conn);
 	bool score = q->req.flags & REQUEST_LOGITS;
 
-	q->mtp = score ? (q->req.flags & REQUEST_MTP) != 0 : r->s.at.plan->mtp == MTP_ON;
+	q->mtp = score ? (q->req.flags & REQUEST_MTP) != 0 : r->pay.follow;
 	q->mtp_first = q->mtp_next = 1;
 	q->hidden_rows = 0;
 	q->draft_position = 0;
@@ -99,9 +99,19 @@ void draft_take(struct router *r, uint32_t conn, const struct pass_row *row, uin
 	q->draft_position = router_known(q);
 }
 
+void draft_follow(struct router_seq *q, bool follow)
+{
+	q->mtp = follow;
+	if (follow)
+		return;
+	q->hidden_rows = 0;
+	q->draft_position = 0;
+}
+
 bool draft_wanted(const struct router *r, uint32_t conn)
 {
 	const struct router_seq *q = router_seq(r, conn);
 
-	return q->draft_position && q->draft_position == router_known(q) && useful(q);
+	return r->pay.draft && q->draft_position && q->draft_position == router_known(q) &&
+	       useful(q);
 }

@@ -337,8 +337,9 @@ void finish_pass(const struct step *st)
 	struct router *r = st->r;
 	const struct attach *a = &r->s.at;
 	struct head k = pick_rows(st);
-	uint32_t picked = 0, row = 0;
-	uint64_t now;
+	uint32_t picked = 0, row = 0, parts = 0, drafts = 0;
+	uint64_t now,
+		tokens = atomic_load_explicit(&a->log->counter[COUNT_TOKENS], memory_order_relaxed);
 
 	server_wait_layer(&r->s, UINT32_MAX);
 	if (k.n || k.keep)
@@ -351,7 +352,12 @@ void finish_pass(const struct step *st)
 
 		finish_part(st, &p);
 		row += p.n + p.drafted;
+		drafts += p.drafted;
+		parts++;
 	}
+	tokens =
+		atomic_load_explicit(&a->log->counter[COUNT_TOKENS], memory_order_relaxed) - tokens;
+	pay_ended(r, st->msg.batch, st->pass.area.kind, parts, (uint32_t)tokens, drafts);
 	count_time(a->log, COUNT_SAMPLE_NS, now, clock_now_ns(), st->msg.batch, UINT32_MAX);
 	count_add(a->log, COUNT_ROWS, st->msg.rows);
 }

@@ -153,6 +153,10 @@ struct router *router_open(struct err *e)
 				1; /* 0 means no pass; committed with the first step */
 	}
 	requests_open(r);
+	if (!pay_open(r)) {
+		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the router's rows");
+		return NULL;
+	}
 	pages_open(r);
 	steps_repair(r);
 	/*

@@ -25,6 +25,31 @@
 #define NO_PLACE UINT32_MAX
 #define NO_PAGE  UINT32_MAX
 
+/* Passes without drafts of n sequences: a mean of their time. */
+struct pay_plain {
+	uint32_t passes;
+	float ns;
+};
+
+/* What is known about drafting's use (pay.c). */
+struct pay {
+	bool follow, draft; /* MTP follows the sequences of the next decode pass; it has drafts */
+	bool on;            /* drafting pays */
+	uint32_t trial;     /* passes for which the other way is still tried */
+	uint32_t since, interval;  /* passes since the last trial, and when the next is due */
+	float sequences, together; /* that decode together: of late, and at the last trial */
+	struct pay_plain *plain;   /* [places + 1] by sequences that decode together */
+	/* passes with drafts: how many, their time, and what their tokens had taken without */
+	uint32_t passes;
+	float taken, spared;
+	/* the last decode pass, and MTP's behind it */
+	uint32_t n, tokens, drafts;
+	uint64_t ns;
+	uint32_t warm;
+	uint64_t start_ns[BATCHES];
+	bool alone[BATCHES]; /* the other batch was idle when this one's pass began */
+};
+
 struct router {
 	struct server s;
 	struct record record;
@@ -37,6 +62,7 @@ struct router {
 	uint32_t n_active;
 	uint8_t again
 		[CONN_PLACES]; /* the connection's request is to be looked at when its pass has ended */
+	struct pay pay;
 	/* scratch */
 	void *gate_work, *mtp_work, *sampler_work;
 	uint8_t *skip, *failed;   /* [largest batch] */
@@ -141,6 +167,8 @@ void draft_keep(struct router_seq *q, uint32_t batch, uint32_t row0, uint32_t po
  */
 void draft_take(struct router *r, uint32_t conn, const struct pass_row *row, uint32_t n, bool error,
 		const float *logits);
+/* MTP follows the sequence from the next main pass on, or leaves it. */
+void draft_follow(struct router_seq *q, bool follow);
 /* Whether the next main pass verifies a draft of this sequence. */
 bool draft_wanted(const struct router *r, uint32_t conn);
 
@@ -157,6 +185,16 @@ bool schedule_admit(struct router *r);
  * there is room: same bits, nothing truncated. It is in no pass.
  */
 void schedule_set_back(struct router *r, uint32_t conn);
+
+/* ---- pay.c: whether drafting pays ---- */
+bool pay_open(struct router *r);
+/* Before a decode pass of n sequences: sets pay.follow and pay.draft. */
+void pay_choose(struct router *r, uint32_t n);
+/* A pass of the batch begins. */
+void pay_started(struct router *r, uint32_t batch);
+/* It has ended, for n sequences, and has given so many tokens and verified so many drafts. */
+void pay_ended(struct router *r, uint32_t batch, enum pass_kind kind, uint32_t n, uint32_t tokens,
+	       uint32_t drafts);
 
 /* A step on its way. */
 struct step {

@@ -209,6 +209,7 @@ static void launch(struct build *b)
 			  .rows = b->area->rows,
 			  .seq = msg_seq(b->area->pass, a->plan->layers, b->area->first_layer + 1)};
 
+	pay_started(r, b->batch);
 	server_wait_layer(&r->s, b->area->first_layer);
 	for (uint32_t i = 0; i < b->area->rows; i++) {
 		r->token[i] = b->row[i].token;
@@ -349,6 +350,22 @@ static bool runnable(const struct router *r, uint32_t conn, uint32_t batch, bool
 	return batch == BATCH_DECODE ? left == 1 : left > 1;
 }
 
+/* Whether the decode pass that some of n connections are about to get has drafts. */
+static void choose_drafts(struct router *r, const uint16_t *conn, uint32_t n)
+{
+	uint32_t rows = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		rows += runnable(r, conn[i], BATCH_DECODE, false);
+	if (!rows)
+		return;
+	pay_choose(r, rows);
+	for (uint32_t i = 0; i < n; i++) {
+		if (runnable(r, conn[i], BATCH_DECODE, false))
+			draft_follow(router_seq_edit(r, conn[i]), r->pay.follow);
+	}
+}
+
 /* Fills a pass of `batch` and starts it. False if nobody has rows for it. */
 static bool start_pass(struct router *r, uint32_t batch)
 {
@@ -362,6 +379,8 @@ static bool start_pass(struct router *r, uint32_t batch)
 		return false;
 	for (uint32_t i = 0; i < n; i++)
 		mtp |= runnable(r, conn[i], batch, true);
+	if (batch == BATCH_DECODE && !mtp)
+		choose_drafts(r, conn, n);
 	b = build_start(r, batch, mtp ? PASS_MTP : PASS_MAIN);
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t c = conn[i];

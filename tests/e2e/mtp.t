@@ -114,7 +114,7 @@ with Folder() as f:
 
     # a model of random numbers: nearly every draft is wrong; pages run out
     talkative(f.make_model())
-    few = [{"prompt": [5 + j * 13 % 250 for j in range(i, i + 200)], "max_tokens": 300, "seed": i, "temperature": 1} for i in range(4)]
+    few = [{"prompt": [5 + j * 13 % 250 for j in range(i, i + 200)], "max_tokens": 250, "seed": i, "temperature": 1} for i in range(4)]
     node = start(f, f.model, "off", "--memory", "200M", "--context", "1024")
     want, _ = answers(node, few, at_once=4)
     node.stop()

@@ -61,7 +61,7 @@ with Folder() as f:
     node.stop()
 
     for options in (["--slots", "2", "--chunk", "7"], ["--slots", "5", "--chunk", "512", "--threads", "1"], ["--chunk", "1"],
-                    ["--threads", "3", "--chunk", "64"], ["--isa", "scalar"], ["--isa", "avx2"], ["--isa", "avx512"]):
+                    ["--threads", "3", "--chunk", "64"], ["--mtp", "on", "--chunk", "40"], ["--mtp", "off"], ["--isa", "scalar"], ["--isa", "avx2"], ["--isa", "avx512"]):
         node = start(f, "--memory", "200M", "--context", "2048", *options)
         if node:
             some = [0, 5] if "scalar" in options else range(len(REQUESTS))  # scalar code takes a minute for them all
