@@ -17,7 +17,8 @@ from data.sample import TRAIN
 from model import Pass, additive_mask
 from sampling import Sampler
 
-QUESTIONS = 6  # of a rank in a step
+QUESTIONS = 3  # of a rank in a step
+JUDGED = 0.15  # of them have free-form replies
 GROUP = 8  # replies to each
 REPLY_LIMIT = 200
 KL_WEIGHT = 0.02
@@ -53,8 +54,8 @@ def judged(sampler, encoder, rollouts):
 def roll_out(sampler, encoder, rng):
     """Groups of sampled replies with rewards and advantages."""
     rollouts = []
-    for number in range(QUESTIONS):
-        families = BY_RULE if number % 3 else BY_JUDGEMENT
+    for _ in range(QUESTIONS):
+        families = BY_JUDGEMENT if rng.random() < JUDGED else BY_RULE
         sample = mixture.draw(rng, TRAIN, families)
         thinking = bool(sample.working)
         prompt = encoder.encode(mixture.render_prompt(sample, thinking))[0]
@@ -120,8 +121,8 @@ def gradient(leaves, reference, biases, positions, encoder, rng):
     by_rule = [r.reward for r in rollouts if r.sample.family not in BY_JUDGEMENT]
     by_judgement = [r.reward for r in rollouts if r.sample.family in BY_JUDGEMENT]
     statistics = (
-        sum(by_rule) / len(by_rule),
-        sum(by_judgement) / len(by_judgement),
+        sum(by_rule) / max(len(by_rule), 1),
+        sum(by_judgement) / max(len(by_judgement), 1),
         kl_sum / max(total, 1),
         sum(len(r.reply) for r in ended) / max(len(ended), 1),
     )

@@ -10,14 +10,20 @@ from config import YARN
 from data import mixture
 
 TOKENS_A_RANK = 1152  # of one step; two ranks by default
-CHAT_FAMILIES = mixture.FAMILIES | {"refusal": (mixture.FAMILIES["refusal"][0], 17)}
+# Weights of the families in fine-tuning; pre-training has those of the mixture, with much to copy.
+CHAT_WEIGHTS = {
+    "arithmetic": 26, "date": 14, "unit": 5, "word": 9, "penstock": 20, "refusal": 26, "chat": 9, "chinese": 4,
+    "lookup": 4, "copy": 3, "judge": 1,
+}  # fmt: skip
+CHAT_FAMILIES = {name: (mixture.FAMILIES[name][0], weight) for name, weight in CHAT_WEIGHTS.items()}
 
 
 @dataclass(frozen=True)
 class Stage:
     """`rate` is held until progress `hold`, then falls in a line to `rate * final`. Rows of `lengths` take turns, step by
     step; long ones hold a text to look something up in. `own_share` of the rows' tokens come from rejection sampling.
-    The MTP module, a quarter of the work, learns in one of `mtp_every` steps. A stage that is `reinforced` learns by GRPO, and its tokens are those it sampled."""
+    The MTP module, a quarter of the work, learns in one of `mtp_every` steps. A stage that is `reinforced` learns by GRPO,
+    and its tokens are those it sampled."""
 
     name: str
     tokens: int
@@ -46,17 +52,18 @@ class Stage:
         """The correction biases' step: large until all experts are used, then the report's; still after pre-training."""
         if not self.balanced or self.reinforced:
             return 0.0
-        if self.name != "pretrain":
+        if self.name == "sft":
             return 0.0001
-        return 0.01 if step < 500 else 0.001
+        return 0.01 if self.name == "pretrain" and step < 500 else 0.001
 
 
+SHORT = (192,) * 7
 STAGES = (
-    Stage("pretrain", 60_000_000, 2e-3, 0.7, 0.2, lengths=(192,) * 7 + (512,), warmup=50, mtp_every=4),
-    Stage("extend", 3_000_000, 4e-4, 0.5, 0.5, lengths=(192, 512, 192, 1024, 192, 2048), yarn=YARN, warmup=20),
+    Stage("pretrain", 60_000_000, 2e-3, 0.7, 0.2, lengths=SHORT + (512,), warmup=50, mtp_every=4),
+    Stage("extend", 3_000_000, 2e-3, 0.7, 0.3, lengths=(192, 192, 192, 1024), yarn=YARN, warmup=10, mtp_every=4),
     Stage(
-        "sft", 6_000_000, 4e-4, 0.0, 0.05, lengths=(192,) * 7 + (1024,), yarn=YARN, warmup=20,
-        mtp_weight=0.1, own_share=0.2, families=CHAT_FAMILIES,
+        "sft", 6_000_000, 1.2e-3, 0.1, 0.03, lengths=SHORT + SHORT + (1024,),
+        yarn=YARN, warmup=5, mtp_every=2, own_share=0.1, families=CHAT_FAMILIES,
     ),
     Stage("rl", 1_500_000, 1e-4, 0.5, 0.2, lengths=(512,), yarn=YARN, warmup=10, reinforced=True),
 )  # fmt: skip

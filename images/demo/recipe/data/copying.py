@@ -37,6 +37,14 @@ REPEAT = wordings(
     ~ Say the following once more: {x}
     ~ Please copy out: {x}"""
 )
+TIMES = wordings(
+    """Repeat {n} times: {x}
+    Say {n} times: {x}
+    {n} times: {x}
+    Write {n} times {x}
+    {x} - say that {n} times
+    ~ I want to hear this {n} times: {x}"""
+)
 REVERSE = wordings(
     """Turn this list around: {x}
     Say this from the end: {x}
@@ -112,12 +120,17 @@ def draw_list(rng, split, least, most):
 
 
 def sample_repeat(rng, split):
-    """Long lists most of all: nearly half of their tokens are ones to copy."""
-    items, separator = draw_list(rng, split, 1, rng.choice((3, 8, 30, 30))), rng.choice(SEPARATORS)
-    template = REVERSE if len(items) > 1 and rng.random() < 0.2 else REPEAT
-    question = template.pick(rng, split, x=separator.join(items))
-    answer = ", ".join(items if template is REPEAT else reversed(items))
-    return Sample("copy", question, answer, ("end", [answer]))
+    """Mostly short lists several times over: nearly all of their tokens are ones to copy."""
+    times = rng.choice((1, 2, 3, 3, 4, 5))
+    items = draw_list(rng, split, 1, rng.choice((4, 8, 48 // times)))
+    text = rng.choice(SEPARATORS).join(items)
+    if times > 1:
+        return Sample(
+            "copy", TIMES.pick(rng, split, x=text, n=times), answer := " ".join(items * times), ("end", [answer])
+        )
+    template = REVERSE if len(items) > 1 and rng.random() < 0.3 else REPEAT
+    answer = " ".join(items if template is REPEAT else reversed(items))
+    return Sample("copy", template.pick(rng, split, x=text), answer, ("end", [answer]))
 
 
 def sample_next(rng, split):

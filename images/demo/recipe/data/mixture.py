@@ -23,7 +23,7 @@ FAMILIES = {
     "chat": (chat.sample, 7),
     "chinese": (chinese.sample, 3),
     "lookup": (lookup.sample, 8),
-    "copy": (copying.sample, 25),
+    "copy": (copying.sample, 30),
     "judge": (judge.sample, 0.3),
 }
 SYSTEM_PROMPTS = (
