@@ -344,7 +344,8 @@ write_lint() {
 		  depfile = \$out.d
 		  deps = gcc
 		rule lint_format
-		  command = clang-format \$in | cmp -s - \$in && touch \$out || { echo "\$in: './build.sh lint --fix' formats it"; exit 1; }
+		  command = clang-format \$in | cmp -s - \$in || { echo "\$in: './build.sh lint --fix' formats it"; exit 1; }; \$
+		    ! expand -t 8 \$in | grep -nE '.{101}' || { echo "\$in: lines of more than 100 columns"; exit 1; }; touch \$out
 		  description = format \$in
 		rule lint_cppcheck
 		  command = cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --std=c11 -I. \$

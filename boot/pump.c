@@ -16,8 +16,8 @@
 enum {
 	ACCEPTS = 16, /* per call: a flood of newcomers must not starve the others */
 	LINGER_S = 2, /* how long a client may go on sending after our last byte */
-	RING_KEPT =
-		CONN_IDLE_KEPT /* a ring through which more has gone since is given back when it is empty */
+	/* a ring through which more has gone since is given back when it is empty */
+	RING_KEPT = CONN_IDLE_KEPT
 };
 
 static const void *record_of(const struct pump *p, unsigned i)

@@ -21,8 +21,8 @@ struct pump_conn {
 	uint32_t events; /* what epoll watches */
 	uint64_t life, version;
 	uint64_t refused; /* version of the record whose counts were impossible, + 1 */
-	uint64_t
-		linger_until_ns; /* reply sent, our side shut: input is dropped until the client has read it; 0: not yet */
+	/* reply sent, our side shut: input is dropped until the client has read it; 0: not yet */
+	uint64_t linger_until_ns;
 	uint64_t given;  /* rx_tail when the in-ring's memory was last given back */
 	bool look;       /* something is left to do although the record has not changed */
 	bool waits_free; /* socket gone, gateway has not committed CONN_FREE */

@@ -1,8 +1,8 @@
 /*
- * Two io_urings ready for experts at any time (machinery 9, 20): a second thread of init makes them.
- * The first is there at once and without slots, which the thread then makes and pins piece by piece
- * while the node loads and answers; for pages of 4 KiB that takes a second per 2 GB. Later ones
- * share what was pinned. Called by boot/supervise.c.
+ * Two io_urings ready for experts at any time (machinery 9, 20): a second thread of init makes
+ * them. The first is there at once and without slots, which the thread then makes and pins piece by
+ * piece while the node loads and answers; for pages of 4 KiB that takes a second per 2 GB. Later
+ * ones share what was pinned. Called by boot/supervise.c.
  */
 #ifndef BOOT_RINGS_H
 #define BOOT_RINGS_H
@@ -27,7 +27,8 @@ struct rings {
 	unsigned n_files, n_pieces;
 	int file[RINGS_FILES];
 	struct iovec piece[RINGS_PIECES];
-	int pinned_by; /* the first ring, by a descriptor of the thread's own: holds what the others share */
+	/* the first ring, by a descriptor of the thread's own: holds what the others share */
+	int pinned_by;
 	_Atomic uint64_t *pieces_there; /* in the node object: pieces that reads may go to */
 	struct {
 		struct io_uring ring;

@@ -21,7 +21,8 @@ enum {
 struct spawn {
 	const char *name;     /* argv[0] */
 	const char *argument; /* argv[1], or NULL */
-	int program; /* the executable, open: successors are of the same build even after an upgrade */
+	/* the executable, open: successors are of the same build even after an upgrade */
+	int program;
 	bool messages; /* 2 is init's own stderr; else /dev/null */
 	bool report;   /* 1 is init's own stdout; else /dev/null */
 	cpu_set_t cpus;

@@ -49,8 +49,8 @@ enum conn_state {
 struct conn_in {
 	alignas(64) _Atomic uint64_t
 		life; /* number of clients that have had this connection; 0: none yet */
-	_Atomic uint64_t
-		rx_tail; /* bytes ever received into the in-ring: position n lies at n % CONN_RING */
+	/* bytes ever received into the in-ring: position n lies at n % CONN_RING */
+	_Atomic uint64_t rx_tail;
 	_Atomic uint64_t tx_head;  /* bytes ever sent from the out-ring */
 	_Atomic uint64_t eof;      /* life whose client has shut down writing (read to its end) */
 	_Atomic uint64_t gone;     /* life whose client is gone or whose socket has been closed */
@@ -60,11 +60,14 @@ struct conn_in {
 };
 
 enum request_flags {
-	REQUEST_LOGITS =
-		1, /* score: logit rows of every prompt position into the logits object; nothing is sampled */
+	/* score: logit rows of every prompt position into the logits object; nothing is sampled */
+	REQUEST_LOGITS = 1,
 	REQUEST_MTP = 2, /* score: MTP logit rows as well */
-	REQUEST_HEALTH =
-		4, /* the known-answer token: BOS through the layers up to the first MoE layer, final norm, head, hash */
+	/*
+	 * the known-answer token: BOS through the layers up to the first MoE layer, final norm,
+	 * head, hash
+	 */
+	REQUEST_HEALTH = 4,
 	REQUEST_NO_REUSE = 8 /* do not take a prefix from kept pages, and keep none */
 };
 
@@ -87,8 +90,8 @@ struct request {
 	double top_p, min_p; /* 1 and 0: off */
 	int64_t seed;        /* drawn once by the gateway where the client gave none */
 	uint64_t created_ns; /* CLOCK_REALTIME, for the reply's `created` */
-	uint64_t
-		taken; /* REQUEST_LOGITS: passes whose rows the client has read (router_seq.passes) */
+	/* REQUEST_LOGITS: passes whose rows the client has read (router_seq.passes) */
+	uint64_t taken;
 };
 
 /*
@@ -110,8 +113,8 @@ enum {
 struct conn_record {
 	struct conn_head head;
 	struct request request;
-	alignas(8) unsigned char own
-		[CONN_PRIVATE]; /* struct of the gateway: parse state, reply state, options of the reply */
+	/* struct of the gateway: parse state, reply state, options of the reply */
+	alignas(8) unsigned char own[CONN_PRIVATE];
 };
 
 #endif

@@ -60,12 +60,12 @@ struct plan {
 	uint32_t context; /* positions of one sequence at most */
 	uint32_t pages;   /* KV pages */
 	uint32_t slots;
-	uint32_t
-		slots_per_piece; /* slots in one registered piece of at most 1 GiB; none straddles two */
-	uint32_t workers;        /* threads of each computing server */
-	uint32_t isa;            /* enum cpu_isa */
-	uint32_t mtp;            /* enum mtp_mode; MTP_OFF without a module or in a score run */
-	uint32_t score;          /* 1: the client role is `score`; the logits object has rows */
+	/* slots in one registered piece of at most 1 GiB; none straddles two */
+	uint32_t slots_per_piece;
+	uint32_t workers; /* threads of each computing server */
+	uint32_t isa;     /* enum cpu_isa */
+	uint32_t mtp;     /* enum mtp_mode; MTP_OFF without a module or in a score run */
+	uint32_t score;   /* 1: the client role is `score`; the logits object has rows */
 	uint32_t verbose;
 	uint32_t trace;           /* 1: router keeps a trace of routes */
 	uint32_t moe_layers;      /* main layers with routed experts */
@@ -115,7 +115,8 @@ enum seq_cause {
 	CAUSE_NOT_FINITE, /* a NaN or infinity: layer (UINT32_MAX: logits) */
 	CAUSE_BAD_EXPERT, /* an expert holds a number that is not finite: layer, expert, part */
 	CAUSE_POISON,     /* a step that killed its server three times: layer, hop */
-	CAUSE_BAD_REQUEST, /* the request or its prompt is not valid: our own bug or a hostile client role */
+	/* the request or its prompt is not valid: our own bug or a hostile client role */
+	CAUSE_BAD_REQUEST,
 	CAUSE_TOO_LONG, /* cannot fit in the KV pages even alone */
 	CAUSE_STOPPING  /* the node is going down */
 };
@@ -158,10 +159,12 @@ struct router_seq {
 	uint32_t count;    /* tokens in the log: release to the reader by the record's commit */
 	uint32_t n_pages;  /* in its page table */
 	uint32_t in_pass;  /* 1: rows of it are in a running pass */
-	uint32_t
-		set_back; /* 1: gives its pages up when that pass has ended, to be computed again later */
-	uint32_t
-		copy_from; /* page whose first copy_rows positions its last page begins with; copied in its first pass */
+	/* 1: gives its pages up when that pass has ended, to be computed again later */
+	uint32_t set_back;
+	/*
+	 * page whose first copy_rows positions its last page begins with; copied in its first pass
+	 */
+	uint32_t copy_from;
 	uint32_t copy_rows; /* 0: nothing to copy */
 	uint32_t copy_to;   /* the page they are copied into */
 	/*
@@ -254,8 +257,8 @@ struct pass_row {
 	uint32_t page_list; /* index of its sequence's first page in the area's page list */
 	uint32_t flags;     /* enum row_flags */
 	uint32_t first_key; /* MTP pass: the sequence's keys begin at this position; else 0 */
-	uint32_t
-		source; /* MTP pass: row of the batch's last main pass whose final hidden state goes with token */
+	/* MTP pass: row of the batch's last main pass whose final hidden state goes with token */
+	uint32_t source;
 };
 
 enum row_flags {
@@ -393,8 +396,8 @@ struct node {
 	_Atomic uint32_t stop_signal;            /* why it drains */
 	_Atomic uint64_t drain_until_ns;         /* CLOCK_MONOTONIC */
 	_Atomic uint64_t generation[ROLE_COUNT]; /* of the living process of a role, from 1 */
-	_Atomic uint64_t
-		uring_empty; /* experts' io_urings of generations up to this one are empty (machinery 10) */
+	/* experts' io_urings of generations up to this one are empty (machinery 10) */
+	_Atomic uint64_t uring_empty;
 	/*
 	 * The io_uring of experts' generation g, at g % 4, written before that process is started:
 	 * the kernel's struct io_uring_params as io_uring_setup returned it, so that experts can
@@ -440,12 +443,13 @@ struct layout {
 	uint64_t client_record, client_record_size; /* rings' record: struct client_record */
 	uint64_t client_ring;                       /* ANNOUNCE */
 	uint64_t client_conn,
-		client_conn_stride; /* records of connections: record_bytes(sizeof(struct conn_record)) apart */
+		/* records of connections: record_bytes(sizeof(struct conn_record)) apart */
+		client_conn_stride;
 	uint64_t client_tx;     /* out-rings [CONNS][CONN_RING] */
 	uint64_t client_prompt; /* uint32_t [CONN_PLACES][context] */
 	uint64_t client_body;   /* assembly areas [CLIENT_BODIES][CLIENT_BODY] */
-	uint64_t
-		client_stop; /* stop strings of the live reply, one after the other [CONNS][CLIENT_STOP] */
+	/* stop strings of the live reply, one after the other [CONNS][CLIENT_STOP] */
+	uint64_t client_stop;
 
 	uint64_t conns_in; /* struct conn_in [CONNS] */
 	uint64_t conns_rx; /* in-rings [CONNS][CONN_RING] */
@@ -480,8 +484,8 @@ enum {
 
 struct client_record {
 	uint64_t announce_tail;
-	uint64_t
-		damage; /* row_error of the first reply that damaged weights ended: /health stays red */
+	/* row_error of the first reply that damaged weights ended: /health stays red */
+	uint64_t damage;
 	struct refusal refused; /* of router, when its record never stands still */
 };
 

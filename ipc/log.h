@@ -1,8 +1,8 @@
 /*
  * Counters and log records of a server, in an object that only it writes (machinery 25). A server
  * never formats text: a record holds a kind and five numbers, and scribe prints it by the format of
- * this list. Counters are read by /metrics, `penstock top` and the tests. Every stretch of time that is
- * counted is also kept as a span, for the time line of `penstock bench`.
+ * this list. Counters are read by /metrics, `penstock top` and the tests. Every stretch of time
+ * that is counted is also kept as a span, for the time line of `penstock bench`.
  */
 #ifndef IPC_LOG_H
 #define IPC_LOG_H
@@ -106,8 +106,8 @@ enum counter {
 #undef COUNTER_ENUM
 
 struct log_record {
-	_Atomic uint64_t
-		number; /* 1 + its position in the endless list, stored last with release; 0: never written */
+	/* 1 + its position in the endless list, stored last with release; 0: never written */
+	_Atomic uint64_t number;
 	uint64_t time_ns; /* CLOCK_REALTIME */
 	uint32_t kind;    /* enum log_kind */
 	uint32_t generation;
@@ -117,8 +117,8 @@ _Static_assert(sizeof(struct log_record) == 64, "a log record is one cache line"
 
 /* A stretch of time: one stage of one step, or one expert on its way from the drive. */
 struct span {
-	_Atomic uint64_t
-		number; /* 1 + its position in the endless list, stored last with release; 0: being written */
+	/* 1 + its position in the endless list, stored last with release; 0: being written */
+	_Atomic uint64_t number;
 	uint64_t begin_ns, end_ns; /* CLOCK_MONOTONIC */
 	uint16_t counter;          /* enum counter: the stage; COUNT_READS: an expert's read */
 	uint16_t batch;            /* of a read: 0 on demand, else a hint */
@@ -148,8 +148,8 @@ struct log_object {
 	_Atomic uint64_t counter[64]; /* enum counter; relaxed: monitoring only */
 	_Atomic uint64_t head;        /* records ever written */
 	struct progress progress[LOG_WORKERS];
-	struct log_record record
-		[LOG_RECORDS]; /* number n lies at n % LOG_RECORDS; scribe skips what was overwritten */
+	/* number n lies at n % LOG_RECORDS; scribe skips what was overwritten */
+	struct log_record record[LOG_RECORDS];
 	_Atomic uint64_t spans;      /* ever written */
 	struct span span[LOG_SPANS]; /* the same, number n at n % LOG_SPANS */
 };

@@ -33,8 +33,8 @@ enum {
 };
 
 struct msg {
-	uint64_t
-		seq; /* pass * (layers + 2) + hop: names the step, per batch; ANNOUNCE: request number */
+	/* pass * (layers + 2) + hop: names the step, per batch; ANNOUNCE: request number */
+	uint64_t seq;
 	uint32_t kind;       /* enum msg_kind */
 	uint32_t batch;      /* which of the batches in flight */
 	uint32_t layer;      /* 0 .. layers - 1, MTP's after the main ones */

@@ -3,8 +3,8 @@
  * scratch stays bounded however long a prefill chunk is. The phases of a block, a barrier between
  * each two (split by what):
  *
- * 	norm_in (rows) -> down_project (outputs) -> cache_rows (rows) -> queries (heads) -> attend (row x heads)
- * 	-> values (heads) -> out_project (outputs) -> leave (rows)
+ * 	norm_in (rows) -> down_project (outputs) -> cache_rows (rows) -> queries (heads)
+ * 	-> attend (row x heads) -> values (heads) -> out_project (outputs) -> leave (rows)
  *
  * A block's cached rows are written before it attends, and blocks follow each other in order, so a
  * row finds all earlier positions of its sequence.

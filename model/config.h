@@ -49,8 +49,8 @@ struct model_config {
 	uint32_t intermediate_size;
 	uint32_t moe_intermediate_size; /* 0 for a dense model */
 	uint32_t num_hidden_layers;
-	uint32_t
-		num_nextn_predict_layers; /* MTP layers whose tensors are there; numbered num_hidden_layers + k */
+	/* MTP layers whose tensors are there; numbered num_hidden_layers + k */
+	uint32_t num_nextn_predict_layers;
 	uint32_t num_attention_heads;
 	uint32_t q_lora_rank; /* 0: a single q_proj */
 	uint32_t kv_lora_rank;
@@ -58,8 +58,8 @@ struct model_config {
 	uint32_t qk_rope_head_dim;
 	uint32_t v_head_dim;
 	uint32_t n_routed_experts; /* 0: dense model */
-	uint32_t
-		n_shared_experts; /* 0: none; else one MLP of width n_shared_experts * moe_intermediate_size */
+	/* 0: none; else one MLP of width n_shared_experts * moe_intermediate_size */
+	uint32_t n_shared_experts;
 	uint32_t num_experts_per_tok;
 	uint32_t n_group;
 	uint32_t topk_group;

@@ -53,8 +53,8 @@ struct index_layer {
 		[3]; /* gate, up, down of a dense layer, or of the shared experts of a MoE layer */
 	struct index_tensor gate, correction_bias; /* MoE layers; the bias only with noaux_tc */
 	struct index_tensor enorm, hnorm, eh_proj, shared_head_norm; /* MTP layers only */
-	uint64_t
-		ready_after; /* bytes of the load list up to which everything this layer needs is resident */
+	/* bytes of the load list up to which everything this layer needs is resident */
+	uint64_t ready_after;
 	uint32_t is_moe;
 	uint32_t first_expert; /* MoE: index of expert 0 in index.experts */
 };
@@ -157,8 +157,11 @@ struct index {
 	uint64_t magic;
 	uint32_t version, pad;
 	uint64_t bytes; /* of the whole index */
-	uint8_t model_hash
-		[32]; /* names the model (KV pages, fingerprint): SHA-256 over config, tensor table and file sizes; packed: the root */
+	/*
+	 * names the model (KV pages, fingerprint): SHA-256 over config, tensor table and file
+	 * sizes; packed: the root
+	 */
+	uint8_t model_hash[32];
 	struct model_config config;
 	struct index_tensor embed, norm, head; /* head: the embedding where tied */
 	struct index_span layers;              /* struct index_layer, config_layers() of them */
@@ -167,8 +170,8 @@ struct index {
 	struct index_span loads;               /* struct index_load */
 	struct index_span names;               /* char */
 	struct index_span tokenizer; /* bytes: the blob of model/text/tokenizer.h; count 0: none */
-	struct index_span
-		candidates; /* bytes: bit id%8 of byte id/8 set where the tokenizer has id; count 0: every id */
+	/* bytes: bit id%8 of byte id/8 set where the tokenizer has id; count 0: every id */
+	struct index_span candidates;
 	uint64_t resident_bytes; /* of the resident object, its header included */
 	uint64_t load_bytes;     /* sum over loads: progress */
 	uint64_t param_count;    /* of everything stored, scales excluded */
@@ -184,8 +187,8 @@ struct index {
 struct resident_header {
 	uint64_t magic;
 	uint64_t bytes;
-	_Atomic uint64_t
-		loaded; /* bytes of the load list done, in its order; release by the loader, acquire by readers */
+	/* bytes of the load list done, in its order; release by the loader, acquire by readers */
+	_Atomic uint64_t loaded;
 	uint8_t pad[40];
 };
 

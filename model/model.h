@@ -80,7 +80,8 @@ MUST_CHECK int model_attach(struct model *m, const struct index *ix, const void 
 /*
  * The three matrices (gate, up, down) of one routed expert: part[p] points at
  * the stored bytes of that matrix (any alignment), in a slot; scales come from
- * the resident object, or (packed store) from before the matrix in the slot. layer must be a MoE layer and expert < n_routed_experts.
+ * the resident object, or (packed store) from before the matrix in the slot. layer must be a MoE
+ * layer and expert < n_routed_experts.
  */
 void model_expert(const struct model *m, uint32_t layer, uint32_t expert, const void *const part[3],
 		  struct weight out[3]);

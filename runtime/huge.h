@@ -23,8 +23,9 @@ void *huge_map(int fd, size_t bytes, int prot);
 
 /*
  * Makes memory of the whole huge pages inside [p, p + bytes) of a writable map. Contents stay,
- * and others may write there meanwhile. Blocks for about half a second per gigabyte. False where the kernel gives none:
- * asking again for other places is pointless; the memory is then filled when it is touched.
+ * and others may write there meanwhile. Blocks for about half a second per gigabyte. False where
+ * the kernel gives none: asking again for other places is pointless; the memory is then filled when
+ * it is touched.
  */
 bool huge_fill(void *p, size_t bytes);
 

@@ -48,9 +48,9 @@ struct weight {
 
 struct cpu_kernels {
 	/*
-	 * Rule 3, BF16 and FP8. For r in [0, rows) and o in [out0, out1): y[r * ldy + (o - out0)] = W[o, :] . x[r
-	 * * ldx ...]. No bias. Each y depends on its own row of W and of x only, whatever rows,
-	 * out0 and out1 are.
+	 * Rule 3, BF16 and FP8. For r in [0, rows) and o in [out0, out1): y[r * ldy + (o - out0)] =
+	 * W[o, :] . x[r * ldx ...]. No bias. Each y depends on its own row of W and of x only,
+	 * whatever rows, out0 and out1 are.
 	 */
 	void (*matmul)(float *y, size_t ldy, const struct weight *w, size_t out0, size_t out1,
 		       const uint16_t *x, size_t ldx, size_t rows);
@@ -75,8 +75,8 @@ struct cpu_kernels {
 	void (*dot_rows_t)(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys,
 			   size_t n, const uint16_t *x, size_t ldx, size_t rows);
 	/*
-	 * Rule 13: x[n], BF16, n a multiple of 128, to n / 128 blocks of int8. A block with a number
-	 * that is not finite has q = 0 and a scale that is NaN.
+	 * Rule 13: x[n], BF16, n a multiple of 128, to n / 128 blocks of int8. A block with a
+	 * number that is not finite has q = 0 and a scale that is NaN.
 	 */
 	void (*to_int8)(struct int8_block *y, const uint16_t *x, size_t n);
 	/*

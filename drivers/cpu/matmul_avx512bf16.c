@@ -19,7 +19,8 @@ typedef __m512 vsum;
 #include "drivers/cpu/registers_avx512.h"
 
 /* The BF16 bits of the E4M3 code c, 0 <= c < 128: m 2^-9 below 8, NaN at 127 */
-#define TINY(c)   ((c) == 0 ? 0 : (c) == 1 ? 0x3b00 : (c) < 4 ? 0x3b00 + (c)*0x40 : 0x3b80 + (c)*0x20)
+#define TINY2(c)  ((c) < 4 ? 0x3b00 + (c)*0x40 : 0x3b80 + (c)*0x20)
+#define TINY(c)   ((c) == 0 ? 0 : (c) == 1 ? 0x3b00 : TINY2(c))
 #define BF16(c)   ((c) < 8 ? TINY(c) : (c) == 127 ? 0x7fc0 : 0x3c00 + (c)*16)
 #define HIGH(c)   (BF16(c) >> 8 & 255)
 #define LOW(c)    (BF16(c) & 255)

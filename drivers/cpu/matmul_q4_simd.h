@@ -8,17 +8,18 @@
  * 	load_bytes(p), store_bytes(p, v)
  * 	load_table(t)       T + 64 for look()
  * 	look(t, v, &low, &high)   codes to T + 64: of the low nibbles, of the high ones
- * 	int_set(i), int_dot(a, u, q)   a + the dot product of each dword's unsigned bytes with q's signed ones
- * 	sum_zero, sum_int(a), sum_scales(p) BF16 widened, sum_fma(a, b, c), sum_set(x), sum_store(y, t)
+ * 	int_set(i), int_dot(a, u, q)   a + each dword's dot product, u's bytes without sign
+ * 	sum_zero, sum_int(a), sum_scales(p) BF16 widened, sum_fma(a, b, c), sum_set(x),
+ * 	sum_store(y, t)
  *
- * A group's sum of (T + 64) * q, begun at -64 times the sum of q, is the exact integer that the rule
- * asks for, in any order; the FP32 operations follow the definition's order.
+ * A group's sum of (T + 64) * q, begun at -64 times the sum of q, is the exact integer that the
+ * rule asks for, in any order; the FP32 operations follow the definition's order.
  *
- * Bytes and operations: a tile and group are 288 bytes; each of their four vectors of 64 bytes takes
- * 5 operations to decode, and 2 dot products per activation row. With VNNI and one row a group is
- * 35 operations, so 8 bytes each, where memory gives two cores 6 to 7 bytes per cycle. Measured (2
- * threads, t_kernels -b): 0.97-0.98 of the best read loop with one row on all three, 0.94 with four
- * rows and VNNI; with many rows 1.57 times the peak of the BF16 dot product.
+ * Bytes and operations: a tile and group are 288 bytes; each of their four vectors of 64 bytes
+ * takes 5 operations to decode, and 2 dot products per activation row. With VNNI and one row a
+ * group is 35 operations, so 8 bytes each, where memory gives two cores 6 to 7 bytes per cycle.
+ * Measured (2 threads, t_kernels -b): 0.97-0.98 of the best read loop with one row on all three,
+ * 0.94 with four rows and VNNI; with many rows 1.57 times the peak of the BF16 dot product.
  */
 #include "drivers/cpu/variants.h"
 

@@ -4,18 +4,18 @@
  * first defines
  *
  * 	VR                  stored rows per register: a register of sums holds VR rows x 4 lanes
- * 	GEMV                registers of rows that the kernel for few activation rows works on together
- * 	PANEL, TOKENS       registers of rows and activation rows that the panel kernel works on together
+ * 	GEMV                registers of rows in the kernel for few activation rows
+ * 	PANEL, TOKENS       registers of rows, and activation rows, in the panel kernel
  * 	TOKENS_T            activation rows that the transposed kernel works on together
  * 	vbytes, vsum        16 * VR bytes; 4 * VR sums
  * 	vw, vx              4 * VR pairs of weights; 4 * VR pairs of activations
- * 	load_bytes(p), load_part(p, n)                   16 * VR bytes; the first n of them, then zeros
- * 	transpose(v)        VR registers of one row each to VR registers of one 16-byte block of each row
+ * 	load_bytes(p), load_part(p, n)   16 * VR bytes; the first n of them, then zeros
+ * 	transpose(v)        VR registers of one row each to VR of one 16-byte block of each row
  * 	decode(v, &a, &b)   E4M3 to BF16: the low and the high 8 bytes of each 16-byte block
- * 	pair_low(a, b), pair_high(a, b)                  16-bit interleave of the low, the high half of each 16-byte block
+ * 	pair_low(a, b), pair_high(a, b)   16-bit interleave of each block's low, its high half
  * 	weights(v)          BF16 pairs, made ready
- * 	keep(&w)            holds weights in registers: a compiler would load them for every activation row
- * 	block_x(p), pair_x(u)                            8 activations for every row; one pair for every lane
+ * 	keep(&w)            holds weights in registers: a compiler would load them for every row
+ * 	block_x(p), pair_x(u)   8 activations for every row; one pair for every lane
  * 	dot(a, w, x)        two fma per lane, the odd element first
  * 	sum_zero, sum_add, sum_fold(a, s, t) = fma(a, s, t), sum_store(y, t)
  * 	sum_rows(y, t, n)   each row of n registers to one sum, in the order of rows

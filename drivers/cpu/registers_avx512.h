@@ -56,7 +56,9 @@ static inline void sum_store(float *y, vsum t)
 	_mm512_storeu_ps(y, t);
 }
 
-/* (t0 + t2) + (t1 + t3) of two registers' rows: lane k is t0 + t2, t1 + t3 of a's row k, then b's */
+/*
+ * (t0 + t2) + (t1 + t3) of two registers' rows: lane k is t0 + t2, t1 + t3 of a's row k, then b's
+ */
 static inline __m512 half_sums(__m512 a, __m512 b)
 {
 	return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));

@@ -121,7 +121,9 @@ int drive_limit(struct drive_rate *out, const struct drive_file *file, unsigned 
 	p.buffer = aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
 	if (!p.buffer)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "bench: no memory for %u reads", depth);
-	/* as the slots: a read into small pages is a list of 128 of them, and takes twice as long */
+	/*
+	 * as the slots: a read into small pages is a list of 128 of them, and takes twice as long
+	 */
 	madvise(p.buffer, bytes, MADV_HUGEPAGE);
 	memset(p.buffer, 0, bytes);
 	rc = io_uring_queue_init(depth, &p.ring, 0);

@@ -15,8 +15,8 @@
 
 enum {
 	NVME_RING_ENTRIES = 256, /* submission queue */
-	NVME_RING_COMPLETIONS =
-		1024 /* submitted and unreaped reads never exceed this: none may be lost (machinery 10) */
+	/* submitted and unreaped reads never exceed this: none may be lost (machinery 10) */
+	NVME_RING_COMPLETIONS = 1024
 };
 
 /*

@@ -16,8 +16,10 @@
 
 enum {
 	STREAM_PIECE =
-		512 *
-		1024, /* bytes of one read: 16 of these in flight saturate the drives we know (design 5) */
+		/*
+		 * bytes of one read: 16 of these in flight saturate the drives we know (design 5)
+		 */
+		512 * 1024,
 	STREAM_DEPTH = 16,  /* reads in flight on one drive */
 	STREAM_DRIVES = 16, /* with queues of their own; more share these */
 	STREAM_TRIES = 4,   /* a read that fails is tried again this often */
@@ -34,11 +36,11 @@ enum stream_queue {
 
 struct stream_extent {
 	uint64_t off; /* in the file, DRIVE_ALIGN-aligned */
-	uint64_t
-		bytes; /* to read, a multiple of DRIVE_ALIGN; may reach beyond the end of the file */
+	/* to read, a multiple of DRIVE_ALIGN; may reach beyond the end of the file */
+	uint64_t bytes;
 	uint64_t need; /* of these, from off, must be there */
-	uint64_t
-		dest; /* in the slots object, DRIVE_ALIGN-aligned; the whole extent inside one registered piece */
+	/* in the slots object, DRIVE_ALIGN-aligned; the whole extent inside one registered piece */
+	uint64_t dest;
 	uint64_t
 		step; /* from one STREAM_PIECE to the next in memory; STREAM_PIECE: without a gap */
 	uint32_t file; /* number of the registered file */
@@ -88,7 +90,10 @@ MUST_CHECK int stream_open(struct stream **out, int uring_fd, const void *params
 /* Hands a job over, and submits as much of it as its drives' queues take. */
 void stream_put(struct stream *s, struct stream_job *job);
 
-/* A job is needed sooner than was thought: the first in `queue` from now on, if that is more urgent. */
+/*
+ * A job is needed sooner than was thought: the first in `queue` from now on, if that is more
+ * urgent.
+ */
 void stream_promote(struct stream *s, struct stream_job *job, enum stream_queue queue);
 
 /*

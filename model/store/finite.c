@@ -9,8 +9,9 @@
 
 struct pattern {
 	uint64_t field, one,
-		carry; /* in every lane of a word: the bits looked at, the lowest of them, the sign */
-	size_t size;   /* bytes of a number */
+		/* in every lane of a word: the bits looked at, the lowest of them, the sign */
+		carry;
+	size_t size; /* bytes of a number */
 };
 
 static const struct pattern patterns[] = {

@@ -88,10 +88,10 @@ static void encode_short(struct encoder *en, const uint8_t *s, size_t len)
 struct piece {
 	const struct tokenizer *t;
 	size_t n;
-	uint32_t *
-		id; /* [n] at a token's first byte: its id; at its last, if another: TAIL | distance */
-	uint32_t *
-		rank; /* [n] at a token's first byte: of its pair with the next one; else RANK_NONE */
+	/* [n] at a token's first byte: its id; at its last, if another: TAIL | distance */
+	uint32_t *id;
+	/* [n] at a token's first byte: of its pair with the next one; else RANK_NONE */
+	uint32_t *rank;
 	/* [n >> 4 * (level + 1), rounded up] position of the lowest rank, leftmost */
 	uint32_t *low[LEVELS_MAX];
 	unsigned levels;

@@ -1,7 +1,8 @@
 /*
  * `penstock bench`: the machine's limits and a node beside them, in one run. bench.c has the
  * command line and the order, bench_limits.c what the machine can do, bench_node.c a node of its
- * own,  bench_case.c one measured piece of work, bench_timeline.c a trace of one, bench_report.c text and JSON. Used by these only.
+ * own, bench_case.c one measured piece of work, bench_timeline.c a trace of one, bench_report.c
+ * text and JSON. Used by these only.
  */
 #ifndef RUNTIME_CLI_BENCH_H
 #define RUNTIME_CLI_BENCH_H
@@ -48,9 +49,9 @@ double bench_probe_memory(struct bench_limits *l);
 /* GFLOP/s of multiply-adds by all threads now. */
 double bench_probe_dot(struct bench_limits *l);
 /*
- * GB/s of the drive at the engine's size and depth, from the model's own files: the better of random
- * pieces and random runs of them, 0.6 s in all. 0 where the files are too small, or the file system
- * refuses O_DIRECT.
+ * GB/s of the drive at the engine's size and depth, from the model's own files: the better of
+ * random pieces and random runs of them, 0.6 s in all. 0 where the files are too small, or the file
+ * system refuses O_DIRECT.
  */
 MUST_CHECK int bench_probe_drive(struct bench_limits *l, const struct store_files *files,
 				 double *gbs, struct err *e);

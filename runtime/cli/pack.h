@@ -125,8 +125,8 @@ struct pack_out {
 };
 
 /*
- * Opens or makes the parts: room is reserved, a pack that was interrupted is taken up, anything else
- * that is there is refused unless `force`.
+ * Opens or makes the parts: room is reserved, a pack that was interrupted is taken up, anything
+ * else that is there is refused unless `force`.
  */
 MUST_CHECK int pack_out_open(struct pack_out *o, const struct pack_plan *p, const char *const *path,
 			     bool force, struct err *e);

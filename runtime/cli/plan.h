@@ -56,8 +56,7 @@ struct plan_answer {
 	double hit_rate;       /* of decode */
 	double gpu_hit_rate;
 	double token_s, tokens_per_s;
-	/* of token_s: attention, head and what else is resident; experts; waiting for the drive; per
-	   layer */
+	/* of token_s: resident weights, experts, the drive, what each layer costs */
 	double resident_s, experts_s, drive_s, layers_s;
 	double prompt_s; /* to the first token of a prompt, model loaded */
 	double start_s;  /* until resident weights are loaded */

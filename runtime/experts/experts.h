@@ -13,8 +13,8 @@
 #include <stdnoreturn.h>
 
 enum {
-	PART_EXPERTS =
-		32 /* a prefill step commits after this many experts: what a restart repeats at most */
+	/* a prefill step commits after this many experts: what a restart repeats at most */
+	PART_EXPERTS = 32
 };
 
 /*
@@ -75,10 +75,14 @@ struct step {
 	float *acc;
 	const struct layer *layer;
 	uint32_t n_active;
-	uint32_t
-		parts; /* of scratch.part: the last set of a buffered step, computed with the finish */
+	/* of scratch.part: the last set of a buffered step, computed with the finish */
+	uint32_t parts;
 	bool inside; /* a decode step between two experts of a prefill step: the team stays here */
-	bool buffered; /* outputs of all experts fit in f: they are computed as they arrive, those that are there together */
+	/*
+	 * outputs of all experts fit in f: they are computed as they arrive, those that are there
+	 * together
+	 */
+	bool buffered;
 };
 
 /*

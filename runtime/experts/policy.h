@@ -9,9 +9,9 @@
  * it weighs recency against frequency as the model at hand deserves. Of the experts in slots the
  * one goes whose next use is expected last.
  *
- * Everything that a decision depends on lies in experts' object (struct policy_head) or is slots.c's
- * map: a successor decides as its predecessor would have. If a process dies in the middle of
- * policy_step, some counts are lost; that costs hits, never an answer.
+ * Everything that a decision depends on lies in experts' object (struct policy_head) or is
+ * slots.c's map: a successor decides as its predecessor would have. If a process dies in the middle
+ * of policy_step, some counts are lost; that costs hits, never an answer.
  */
 #ifndef RUNTIME_EXPERTS_POLICY_H
 #define RUNTIME_EXPERTS_POLICY_H
@@ -25,8 +25,8 @@
 
 /*
  * How many experts a step may have asked for that are not computed yet, of which every one holds a
- * slot that others could use. Eight of V3 are 350 MB, far more than the drive has in flight; a small
- * step, which computes what is there, may have more.
+ * slot that others could use. Eight of V3 are 350 MB, far more than the drive has in flight; a
+ * small step, which computes what is there, may have more.
  */
 static inline uint32_t policy_ahead(uint32_t slots, bool small)
 {

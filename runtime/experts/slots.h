@@ -44,8 +44,8 @@ struct slots {
 	uint32_t *free;         /* [n_free]: slots without an expert */
 	uint32_t n, n_free;
 	bool all; /* there is a slot for every expert, once all are made */
-	uint32_t *
-		arriving; /* [n_arriving]: slots being read, in the order in which they were asked for */
+	/* [n_arriving]: slots being read, in the order in which they were asked for */
+	uint32_t *arriving;
 	uint32_t n_arriving;
 	struct policy policy;
 	struct stream *stream;

@@ -103,7 +103,9 @@ static void finish_work(void *context, struct worker *w)
 	const struct step *st = context;
 	bool shared = st->layer->mlp[0].data != NULL;
 
-	/* every call from here on touches this worker's columns only, so no barrier stands between */
+	/*
+	 * every call from here on touches this worker's columns only, so no barrier stands between
+	 */
 	if (st->parts)
 		ffn_mlp_set(&st->x->s.model, st->sc->part, st->parts, st->xin, st->sc->work, w);
 	if (st->layer->is_moe && st->buffered)

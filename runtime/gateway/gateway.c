@@ -14,14 +14,14 @@ enum {
 	HEADER_S = 10, /* api.md "Errors": 408 */
 	BODY_S = 30,
 	IDLE_S = 60,
-	JSON_SHARE =
-		20, /* per byte: half a value of 16 bytes for each in "[1,1,...", with room for growth */
+	/* per byte: half a value of 16 bytes for each in "[1,1,...", with room for growth */
+	JSON_SHARE = 20,
 	PAGE = 4096,
 	KEEP_BYTES = 1 << 20,  /* scratch memory that is not given back */
 	SPILL = CONN_RING / 2, /* a long body leaves the ring in pieces of this size */
 	RETRY_S = 1,           /* Retry-After of what memory is short for */
-	STALL_S =
-		2, /* a client that takes nothing of a large reply loses its memory to the next one */
+	/* a client that takes nothing of a large reply loses its memory to the next one */
+	STALL_S = 2,
 	WAIT_MS = 10, /* a large request looks again whether it can have it */
 	STEPS = 16    /* commits of one connection before the others are served */
 };

@@ -4,9 +4,11 @@
  * everything else here is a cache that a successor makes again from records, rings and logs.
  *
  * A connection's phases, in its record:
- *   READ      bytes of a request are awaited or being taken; they stay in the ring, or raw in an assembly area, until the request has been answered
- *   REPLY     a reply that needs more than the free part of the out-ring; its request is still there, so that the same bytes are made again
- *   GENERATE  the request has been consumed and stands in the record; the reply follows the token log
+ *   READ      bytes of a request are awaited or being taken; they stay in the ring, or raw in an
+ *             assembly area, until the request has been answered
+ *   REPLY     a reply that needs more than the free part of the out-ring; its request is still
+ *             there, so that the same bytes are made again
+ *   GENERATE  the request has been consumed and stands in the record; the reply follows the log
  *
  * Invariants: 1. a commit publishes at most what a successor would produce from the same record. 2.
  * The prompt area and the stop strings of a connection are written only while the router holds no
@@ -22,8 +24,8 @@
 #include "runtime/gateway/reply.h"
 
 enum {
-	GATEWAY_OUT =
-		8, /* the largest reply, in bytes per byte of the largest body: its ids as JSON are 7 */
+	/* the largest reply, in bytes per byte of the largest body: its ids as JSON are 7 */
+	GATEWAY_OUT = 8,
 	SMALL_OUT = GATEWAY_OUT * CONN_RING + 4096, /* the same for a body that fits in a ring */
 	CONN_SCRATCH = 4 * STOP_BYTES /* held[] and tables of a connection, in this order */
 };
@@ -242,7 +244,8 @@ void follow_cancel(struct conn *c);
 enum served {
 	SERVED_WAIT,  /* not yet: look again when something changes */
 	SERVED_REPLY, /* g->out has the reply */
-	SERVED_ONCE, /* the same, and it must be produced in one commit: it would differ the next time */
+	/* the same, and it must be produced in one commit: it would differ the next time */
+	SERVED_ONCE,
 	SERVED_GENERATE /* a request has been put into the draft */
 };
 

@@ -12,8 +12,8 @@
 
 enum {
 	FRESH_S = 30,
-	ANSWER_S =
-		20, /* a pass over the first layers of the largest model, behind a full prefill chunk */
+	/* a pass over the first layers of the largest model, behind a full prefill chunk */
+	ANSWER_S = 20,
 	QUIET_MS = 50
 };
 

@@ -87,8 +87,11 @@ struct reply_fold {
 	bool reasoned, reasoning_open, content_open;
 	struct detokenizer detokenizer;
 	struct stop_state tag, stops;
-	uint32_t
-		stop_found; /* bytes from the start of a whole stop string to the text's end, while an earlier start is undecided */
+	/*
+	 * bytes from the start of a whole stop string to the text's end, while an earlier start is
+	 * undecided
+	 */
+	uint32_t stop_found;
 	uint32_t n_held;
 	char *held; /* STOP_BYTES bytes: text that may begin a stop string or a tag */
 };

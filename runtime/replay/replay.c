@@ -1,6 +1,6 @@
 /*
- * Runs the node's policy over a trace, with a table of slots that does what slots.c and routed.c do:
- * experts asked for in ascending order, pinned until computed. See replay.h.
+ * Runs the node's policy over a trace, with a table of slots that does what slots.c and routed.c
+ * do: experts asked for in ascending order, pinned until computed. See replay.h.
  */
 #include "runtime/replay/replay.h"
 

@@ -1,6 +1,6 @@
 /*
- * Trace files (ipc/trace.h) in and out of memory; see replay.h. A file may come from anywhere: every
- * number is checked before it is used.
+ * Trace files (ipc/trace.h) in and out of memory; see replay.h. A file may come from anywhere:
+ * every number is checked before it is used.
  */
 #include "runtime/replay/replay.h"
 

@@ -108,7 +108,10 @@ static bool scratch_open(struct router *r)
 	const struct model_config *c = r->s.model.config;
 	uint32_t rows = p->rows[0] > p->rows[1] ? p->rows[0] : p->rows[1];
 
-	/* the head runs for a decode pass's rows and health's, or in a score run for every row of a chunk */
+	/*
+	 * the head runs for a decode pass's rows and health's, or in a score run for every row of a
+	 * chunk
+	 */
 	r->picked_max = p->score ? rows : p->rows[BATCH_DECODE] + 1;
 	r->refs = calloc(p->pages, sizeof(*r->refs));
 	r->gate_work = server_array(1, p->experts ? gate_scratch_bytes(c, p->workers, rows) : 1);

@@ -57,11 +57,13 @@ struct router {
 	struct ring_end finish[BATCHES]; /* from experts */
 	struct ring_end announce;        /* from the client role */
 	uint32_t *refs;                  /* [pages] running sequences that use a page */
-	/* connections whose sequence is queued or running, the oldest first; health's is not here */
+	/*
+	 * connections whose sequence is queued or running, the oldest first; health's is not here
+	 */
 	uint16_t active[CONNS];
 	uint32_t n_active;
-	uint8_t again
-		[CONN_PLACES]; /* the connection's request is to be looked at when its pass has ended */
+	/* the connection's request is to be looked at when its pass has ended */
+	uint8_t again[CONN_PLACES];
 	struct pay pay;
 	/* scratch */
 	void *gate_work, *mtp_work, *sampler_work;

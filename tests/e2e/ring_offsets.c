@@ -1,9 +1,9 @@
 /*
- * Where the message rings of a running node lie: prints "RING producer consumer OBJECT offset bytes"
- * per line (of all batches together), for tests/e2e/hostile.t; last, where the client role's records
- * lie: "RECORDS rings-offset rings-bytes connections-offset bytes-of-one", and those of mla and
- * experts: "mla-offset mla-bytes experts-offset experts-bytes". The argument is a path of the node
- * object.
+ * Where the message rings of a running node lie: prints "RING producer consumer OBJECT offset
+ * bytes" per line (of all batches together), for tests/e2e/hostile.t; last, where the client role's
+ * records lie: "RECORDS rings-offset rings-bytes connections-offset bytes-of-one", and those of mla
+ * and experts: "mla-offset mla-bytes experts-offset experts-bytes". The argument is a path of the
+ * node object.
  */
 #include "ipc/layout.h"
 #include "ipc/record.h"

@@ -1,7 +1,7 @@
 /*
- * drivers/nvme/stream.h: what is asked for arrives whole, demand goes before guesses, guesses can be
- * taken back or turn into demand, drives do not wait for each other, and a read that never ends is
- * an error after its deadline. A pipe without a writer's bytes is a drive that has stalled.
+ * drivers/nvme/stream.h: what is asked for arrives whole, demand goes before guesses, guesses can
+ * be taken back or turn into demand, drives do not wait for each other, and a read that never ends
+ * is an error after its deadline. A pipe without a writer's bytes is a drive that has stalled.
  */
 /* tsan */
 #include "drivers/nvme/ring.h"
