@@ -114,13 +114,16 @@ with Folder() as f:
 
     # a model of random numbers: nearly every draft is wrong; pages run out
     talkative(f.make_model())
-    few = [{"prompt": [5 + j * 13 % 250 for j in range(i, i + 200)], "max_tokens": 250, "seed": i, "temperature": 1} for i in range(4)]
+    few = [{"prompt": [5 + j * 13 % 250 for j in range(i, i + 200)], "max_tokens": 800, "seed": i, "temperature": 1} for i in range(4)]
     node = start(f, f.model, "off", "--memory", "200M", "--context", "1024")
     want, _ = answers(node, few, at_once=4)
     node.stop()
     options = ["--context", "1024", "--chunk", "16", "--mtp", MODE]
     node = start(f, f.model, MODE, "--memory", f"{least_memory(f.model, *options)}M", *options[:-2])
-    got, _ = answers(node, few, at_once=4)
+    for _ in range(20):  # any two that overlap need more pages than there are; a fast machine may not let them
+        got, _ = answers(node, few, at_once=4)
+        if got != want or node.metrics()["preempted"]:
+            break
     compare(got, want, few, "set back for want of pages: the same tokens")
     ok(node.metrics()["preempted"] > 0, "sequences were set back")
     node.stop()
