@@ -112,8 +112,7 @@ static void test_hostile_tail(void)
 	ok(ring_put(ring, ENTRIES, 6, 5 + ENTRIES, &m), "a ring with one free entry takes one");
 }
 
-static const struct msg_bounds bounds = {
-	.layers = 4, .rows = {8, 512}, .conns = 257};
+static const struct msg_bounds bounds = {.layers = 4, .rows = {8, 512}, .conns = 257};
 
 static int check(struct msg m, enum msg_kind kind, uint32_t batch)
 {
