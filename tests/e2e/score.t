@@ -77,7 +77,7 @@ with Folder() as f:
     ok(r.returncode == 4 and "Raise --memory" in r.stderr and not outputs(f), "too little memory has status 4", r)
 
     with open(prompts, "w") as p:
-        json.dump({"prompts": [[i % 500 for i in range(3000)]] * 20}, p)
+        json.dump({"prompts": [[i % 500 for i in range(3000)]] * 100}, p)  # a fast machine must not be done with it before the signal
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGKILL, -9)):
         s = subprocess.Popen([PENSTOCK, "score", f.model, prompts, "--memory", "300M", "--logits", out], stdout=subprocess.DEVNULL,
                              stderr=subprocess.DEVNULL, start_new_session=True)
