@@ -49,7 +49,8 @@ def check(w, what, tokens, rows_need, slot):
     print(w.line(what, tokens))
     ok(w.expert_hits + w.expert_misses == rows_need if rows_need else w.expert_misses > 0, f"{what}: every expert that a token needs is a hit or a miss",
        f"{w.expert_hits} + {w.expert_misses}, {rows_need}")
-    ok(0 <= w.read_bytes - w.expert_misses * slot <= w.expert_misses * 3 * 8192, f"{what}: what is read is the missing experts, and their blocks' ragged ends",
+    # and, as the issue of speed allows, what was read on a guess and not needed: at most a twentieth
+    ok(0 <= w.read_bytes - w.expert_misses * slot <= w.expert_misses * (3 * 8192 + slot // 20), f"{what}: what is read is the missing experts, and little more",
        f"{w.read_bytes} bytes, {w.expert_misses} times {slot}")
     if w.io or not w.read_bytes:
         ok(abs(w.io - w.read_bytes) <= 0.01 * w.read_bytes, f"{what}: the kernel counted the same for the process", f"{w.io} {w.read_bytes}")
