@@ -43,7 +43,7 @@ struct rule {
 		.name = #x "(" s ")", .call = SYS_##x, .argument = arg, .test = t, .value = v      \
 	}
 
-/* ---- The tables: what strace saw the servers need; tests/e2e/sandbox.t tries what is not there ---- */
+/* ---- The tables: what strace saw the servers need; tests/e2e/sandbox.t tries the rest ---- */
 
 /* Waiting and waking, an own clock where there is no vDSO, the end. */
 static const struct rule all_rules[] = {
