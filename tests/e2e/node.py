@@ -76,10 +76,27 @@ class Node:
         with open(self.log.name, errors="replace") as f:
             return f.read()
 
-    def wait_for(self, text, seconds=20):
-        """Whether the node has printed `text` before it ended or time was up."""
-        return wait_until(lambda: text in self.output() or self.process.poll() is not None, seconds) \
-            and text in self.output()
+    def wait_for(self, text, seconds=60):
+        """Whether the node has printed `text` before it ended or time was up; if it did neither, says where everybody waits."""
+        if not wait_until(lambda: text in self.output() or self.process.poll() is not None, seconds):
+            print(f"# no '{text}' within {seconds} s\n# " + "\n# ".join(self.waiting()), flush=True)
+        return text in self.output()
+
+    def waiting(self):
+        """A line for each thread of the node: its state, the kernel's function and the system call that it waits in."""
+        lines = []
+        for program, pid in [("init", self.pid), *self.children().items()]:
+            for task in sorted(os.listdir(f"/proc/{pid}/task")):
+                said = [program, task]
+                for name in ("stat", "wchan", "syscall"):
+                    try:
+                        with open(f"/proc/{pid}/task/{task}/{name}") as f:
+                            text = f.read().strip()
+                        said.append(text.rsplit(")", 1)[1].split()[0] if name == "stat" else text)
+                    except OSError as e:
+                        said.append(e.strerror)
+                lines.append(" ".join(said))
+        return lines
 
     def stop(self, number=signal.SIGTERM, seconds=20):
         """Sends the signal and returns the exit status; None if it did not end."""
