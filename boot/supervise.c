@@ -413,9 +413,11 @@ bool supervise_alive(const struct init *in, enum role role)
 
 void supervise_wake_all(struct init *in)
 {
-	for (unsigned role = 0; role < ROLE_COUNT; role++) {
-		for (unsigned i = 0; i < TEAM_MAX; i++)
-			bell_ring(&in->bells->bell[role][i]);
+	uint32_t workers = in->node->plan.workers;
+
+	for (unsigned role = ROLE_CLIENT; role < ROLE_COUNT; role++) {
+		for (unsigned i = 0; i == 0 || i < workers; i++)
+			bell_wake(&in->bells->bell[role][i]);
 	}
 }
 

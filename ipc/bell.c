@@ -21,6 +21,12 @@ void bell_ring(struct bell *b)
 		syscall(SYS_futex, &b->word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
+void bell_wake(struct bell *b)
+{
+	atomic_exchange_explicit(&b->word, BELL_AWAKE, memory_order_seq_cst);
+	syscall(SYS_futex, &b->word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
 void bell_prepare(struct bell *b)
 {
 	atomic_exchange_explicit(&b->word, BELL_ASLEEP, memory_order_seq_cst);

@@ -15,6 +15,9 @@
  *  5. A word that a hostile peer scribbles on costs a spurious wake or a missed one; `init`
  *     exchanges and wakes all words on a death and every second while something is in flight, so a
  *     missed one costs time, never an answer. The SPIN model is ipc/spin/bell.pml.
+ *  6. A committer that dies between its exchange and its FUTEX_WAKE leaves AWAKE in the word of one
+ *     that sleeps, and whoever rings later finds nothing to do. So `init` wakes whatever the word
+ *     says.
  */
 #ifndef IPC_BELL_H
 #define IPC_BELL_H
@@ -44,6 +47,8 @@ struct bells {
 
 /* Step 2 of the argument without the store: call it after the commit. */
 void bell_ring(struct bell *b);
+/* Wakes whoever sleeps, whatever the word says: init's part of point 6. */
+void bell_wake(struct bell *b);
 
 /*
  * Steps 1: declares sleep. The caller must look at the records again, then call bell_wait or
