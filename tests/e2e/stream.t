@@ -61,6 +61,7 @@ def check(w, what, tokens, rows_need, slot):
 
 with Folder() as f:
     place = ([a for a in sys.argv[1:] if a != "--big"] or [f.path])[0]
+    os.makedirs(place, exist_ok=True)
     f.model = os.path.join(place, f"penstock-stream-{os.getpid()}")
     if shutil.disk_usage(place).free < (12 << 30 if BIG else 2 << 30):
         print("1..0 # SKIP too little room on the disk")
