@@ -7,8 +7,8 @@
 #include "boot/cores.h"
 #include "boot/options.h"
 #include "runtime/cli/cli.h"
+#include "runtime/cli/split.h"
 #include "runtime/clock.h"
-#include "runtime/options.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -51,24 +51,6 @@ static void own_table(struct bench_request *q, struct bench *b, struct opt table
 	memcpy(table, all, sizeof(all));
 }
 
-/* Whether argv[i] is one of the table's options; *with_value: the next argument belongs to it. */
-static bool is_own(const struct opt *table, const char *argument, bool *with_value)
-{
-	*with_value = false;
-	if (!strcmp(argument, "--help") || !strcmp(argument, "-h"))
-		return true;
-	for (unsigned i = 0; i < OWN_OPTIONS; i++) {
-		size_t n = strlen(table[i].name);
-
-		if (strncmp(argument, "--", 2) || strncmp(argument + 2, table[i].name, n) ||
-		    (argument[2 + n] && argument[2 + n] != '='))
-			continue;
-		*with_value = !argument[2 + n] && table[i].type != OPT_FLAG;
-		return true;
-	}
-	return false;
-}
-
 static int help(struct options *o)
 {
 	int rc = options_help(o, stdout);
@@ -86,23 +68,17 @@ static int parse(struct bench_request *q, struct bench *b, int argc, char **argv
 			    .about = "The limits of this machine, and a node on MODEL beside them.",
 			    .table = table,
 			    .n = OWN_OPTIONS};
-	char *own[BENCH_ARGS + 2] = {argv[0]}, *copy[BENCH_ARGS + 4];
-	int n_own = 1, rc;
+	char *copy[BENCH_ARGS + 4];
+	struct split split;
+	int rc;
 
-	if (argc > BENCH_ARGS)
-		return err_exit(e, STATUS_USAGE, -E2BIG, "bench takes at most %d arguments",
-				BENCH_ARGS);
 	own_table(q, b, table);
-	q->argv[q->argc++] = argv[0];
-	for (int i = 1; i < argc; i++) {
-		bool with_value;
-		bool mine = is_own(table, argv[i], &with_value);
-
-		*(mine ? &own[n_own++] : &q->argv[q->argc++]) = argv[i];
-		if (with_value && i + 1 < argc)
-			own[n_own++] = argv[++i];
-	}
-	rc = options_parse(&o, n_own, own, e);
+	rc = split_options(&split, table, OWN_OPTIONS, argc, argv, e);
+	if (rc)
+		return rc;
+	q->argc = split.n_node;
+	memcpy(q->argv, split.node, sizeof(q->argv));
+	rc = options_parse(&o, split.n_own, split.own, e);
 	if (rc < 0)
 		return rc;
 	if (o.help) {

@@ -11,6 +11,7 @@
 #include "ipc/watch.h"
 #include "runtime/cli/client.h"
 #include "runtime/cli/model.h"
+#include "runtime/cli/split.h"
 #include "runtime/cli/weigh.h"
 #include "runtime/team.h"
 
@@ -19,8 +20,8 @@
 
 enum {
 	BENCH_REPEATS = 32,
-	BENCH_ARGS = 64, /* options that go to the node */
-	BENCH_RUNS = 2   /* in memory, and at the budget */
+	BENCH_ARGS = SPLIT_ARGS, /* options that go to the node */
+	BENCH_RUNS = 2           /* in memory, and at the budget */
 };
 
 /* ---- The machine ---- */
@@ -117,6 +118,9 @@ struct bench {
 	bool probe_drive;      /* around every repetition: where misses decide */
 	_Atomic uint64_t seed; /* raised with every request, so that no two are alike */
 };
+
+/* A streamed completion of `prompt` ids that the tokenizer has, drawn from `number`; malloc'ed. */
+char *bench_body(const struct index *ix, uint64_t number, uint64_t prompt, uint64_t tokens);
 
 struct bench_start {
 	bool measured;

@@ -63,9 +63,9 @@ static uint32_t draw_id(const struct index *ix, uint64_t *seed)
 	}
 }
 
-static char *make_body(struct bench *b, uint64_t prompt, uint64_t tokens)
+char *bench_body(const struct index *ix, uint64_t number, uint64_t prompt, uint64_t tokens)
 {
-	uint64_t number = atomic_fetch_add(&b->seed, 1), seed = number * 0x9e3779b97f4a7c15u;
+	uint64_t seed = number * 0x9e3779b97f4a7c15u;
 	char *body = NULL;
 	size_t len;
 	FILE *f = open_memstream(&body, &len);
@@ -74,7 +74,7 @@ static char *make_body(struct bench *b, uint64_t prompt, uint64_t tokens)
 		return NULL;
 	fprintf(f, "{\"prompt\":[");
 	for (uint64_t i = 0; i < prompt; i++)
-		fprintf(f, "%s%u", i ? "," : "", draw_id(b->model.m.ix, &seed));
+		fprintf(f, "%s%u", i ? "," : "", draw_id(ix, &seed));
 	fprintf(f,
 		"],\"max_tokens\":%llu,\"temperature\":1,\"top_p\":1,\"seed\":%llu,\"stream\":true,"
 		"\"stream_options\":{\"include_usage\":true}}",
@@ -109,7 +109,7 @@ static void on_piece(void *context, enum client_text kind, const char *text, siz
 static int ask(struct bench *b, uint64_t prompt, uint64_t tokens, struct first *first,
 	       unsigned *status, struct err *e)
 {
-	char *body = make_body(b, prompt, tokens);
+	char *body = bench_body(b->model.m.ix, atomic_fetch_add(&b->seed, 1), prompt, tokens);
 	struct client_reply reply;
 	int rc;
 

@@ -23,6 +23,7 @@ static const struct command {
 	{"score", cmd_score, "log-probabilities and raw outputs of a model over prompts"},
 	{"plan", cmd_plan, "tokens/s of a model on a machine, before buying it"},
 	{"bench", cmd_bench, "the limits of this machine, and a node beside them"},
+	{"chaos", cmd_chaos, "kill servers of a working node and compare the replies"},
 	{"top", cmd_top, "what a running node is doing"},
 	{"tokenize", cmd_tokenize, "text to token ids and back, a line of JSON each"},
 	{"template", cmd_template, "messages to the prompt's text and ids"},
