@@ -570,7 +570,7 @@ command_fuzz() {
 
 command_run() {
 	local model=images/demo pid socket=build/run.sock penstock=build/bin/penstock status=0 limit=() template=()
-	ninja_run
+	ninja_run >&2 # standard output is the answer's
 	if ! compgen -G "$model/*.safetensors" >/dev/null; then
 		model=build/synth-model
 		limit=(--max-tokens 64)  # nothing random numbers say comes to an end
