@@ -4,10 +4,13 @@
  */
 #include "boot/spawn.h"
 
+#include "runtime/team.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -32,15 +35,14 @@ static _Noreturn void give_up(int stderr_copy, const struct spawn *s, const char
  * Sources may stand where targets belong, so all move above every target first. The program and
  * stderr's copy move up too, and are closed by the exec.
  */
-static void place_fds(const struct spawn *s, int *program, int *message)
+static void place_fds(const struct spawn *s, int null, int *program, int *message)
 {
 	int floor = s->n ? s->fd[s->n - 1].to + 1 : 3;
-	int null = open("/dev/null", O_RDWR);
 	int moved[SPAWN_FDS];
 
 	*message = fcntl(2, F_DUPFD_CLOEXEC, floor);
 	*program = fcntl(s->program, F_DUPFD_CLOEXEC, floor);
-	if (null < 0 || *message < 0 || *program < 0)
+	if (*message < 0 || *program < 0)
 		give_up(2, s, "no descriptor free");
 	for (unsigned i = 0; i < s->n; i++) {
 		moved[i] = fcntl(s->fd[i].from, F_DUPFD_CLOEXEC, floor);
@@ -74,35 +76,67 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static _Noreturn void child(const struct spawn *s, pid_t parent)
+enum {
+	PARSE_BYTES = 1 << 30 /* the private memory of a process that parses */
+};
+
+/* What a server that has been taken over could still use up, besides its objects and its CPUs. */
+static void limit(const struct spawn *s)
 {
-	const struct rlimit no_core = {0, 0};
+	/* 1: a core would go to a program even with 0 (core(5)) */
+	const struct rlimit none = {0, 0}, no_core = {1, 1};
+	const struct rlimit open = {(rlim_t)s->n + 3, (rlim_t)s->n + 3};
+	const struct rlimit threads = {TEAM_MAX + 8, TEAM_MAX + 8},
+			    parse = {PARSE_BYTES, PARSE_BYTES};
+
+	setrlimit(RLIMIT_CORE, &no_core);
+	setrlimit(RLIMIT_NOFILE, &open);
+	setrlimit(RLIMIT_MEMLOCK, &none);
+	setrlimit(RLIMIT_MSGQUEUE, &none);
+	if (confine_alone(&s->confine))
+		setrlimit(RLIMIT_NPROC, &threads);
+	if (!s->messages && !s->report) /* it has no file to write */
+		setrlimit(RLIMIT_FSIZE, &none);
+	if (s->parses)
+		setrlimit(RLIMIT_DATA, &parse);
+}
+
+static _Noreturn void child(const struct spawn *s)
+{
+	struct pollfd parent = {.fd = s->self, .events = POLLIN};
 	const char *argv[] = {s->name, s->argument, NULL};
 	const char *envp[] = {NULL};
-	int program, message;
+	int null = open("/dev/null", O_RDWR), program, message;
+	const char *problem;
 
 	setsid();
+	sched_setaffinity(0, sizeof(s->cpus), &s->cpus);
+	if (null < 0)
+		give_up(2, s, "no /dev/null, or no descriptor free");
+	problem = confine_enter(&s->confine, (unsigned)s->role);
+	if (problem)
+		give_up(2, s, problem);
+	/* a change of user would undo it */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		give_up(2, s, "prctl");
-	if (getppid() != parent) /* init died before PDEATHSIG was set */
+	if (poll(&parent, 1, 0)) /* init died before PDEATHSIG was set */
 		_exit(STATUS_FAILED);
-	setrlimit(RLIMIT_CORE, &no_core);
-	sched_setaffinity(0, sizeof(s->cpus), &s->cpus);
-	place_fds(s, &program, &message);
+	place_fds(s, null, &program, &message);
 	reset_signals();
+	limit(s);
 	syscall(SYS_execveat, program, "", argv, envp, AT_EMPTY_PATH);
 	give_up(message, s, strerror(errno));
 }
 
 pid_t spawn_start(const struct spawn *s, int *pidfd, struct err *e)
 {
-	struct clone_args args = {
-		.flags = CLONE_PIDFD, .pidfd = (uintptr_t)pidfd, .exit_signal = SIGCHLD};
-	pid_t parent = getpid();
+	struct clone_args args = {.flags = CLONE_PIDFD | s->confine.flags,
+				  .pidfd = (uintptr_t)pidfd,
+				  .exit_signal = SIGCHLD};
 	long pid = syscall(SYS_clone3, &args, sizeof(args));
 
 	if (pid == 0)
-		child(s, parent);
+		child(s);
 	if (pid < 0)
 		return err_set(e, -errno, "init: cannot start %s: %s", s->name, strerror(errno));
 	return (pid_t)pid;

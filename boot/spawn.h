@@ -1,12 +1,14 @@
 /*
  * Starts one process with exactly its descriptors: the numbers of ipc/graph.h, nothing else open,
- * no environment, a session of its own, no way to gain privileges, and no life beyond init's.
+ * no environment, a session, a user and namespaces of its own (boot/confine.h), limits on what it
+ * may use, no core dump, no way to gain privileges, and no life beyond init's.
  * Called by boot/supervise.c, on init's first thread only (PDEATHSIG follows the thread that
  * forks).
  */
 #ifndef BOOT_SPAWN_H
 #define BOOT_SPAWN_H
 
+#include "boot/confine.h"
 #include "ipc/graph.h"
 #include "runtime/err.h"
 
@@ -23,8 +25,12 @@ struct spawn {
 	const char *argument; /* argv[1], or NULL */
 	/* the executable, open: successors are of the same build even after an upgrade */
 	int program;
+	enum role role;
+	struct confine confine;
+	int self;      /* init's own pidfd: whether init still lives */
 	bool messages; /* 2 is init's own stderr; else /dev/null */
 	bool report;   /* 1 is init's own stdout; else /dev/null */
+	bool parses;   /* it allocates as a hostile file says, so not without end */
 	cpu_set_t cpus;
 	unsigned n;
 	struct {

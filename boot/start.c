@@ -26,6 +26,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* ---- Before the survey ---- */
@@ -34,6 +35,7 @@ int start_programs(struct init *in, struct err *e)
 {
 	char path[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 64);
+	struct stat st;
 	char *slash;
 
 	if (n < 0)
@@ -48,10 +50,16 @@ int start_programs(struct init *in, struct err *e)
 		snprintf(slash, (size_t)(path + sizeof(path) - slash), "%.60s", name);
 		in->server[role].pidfd = -1;
 		in->server[role].program = open(path, O_PATH | O_CLOEXEC);
-		if (in->server[role].program < 0)
+		if (in->server[role].program < 0 || fstat(in->server[role].program, &st))
 			return err_set(e, -errno,
 				       "init: cannot open %s: %s. All programs lie in one folder",
 				       path, strerror(errno));
+		if (in->spawn.confine.users && !(st.st_mode & S_IXOTH))
+			return err_set(
+				e, -EACCES,
+				"init: %s runs as a user of its own, who may not execute it: "
+				"chmod 755 %s",
+				name, path);
 	}
 	return 0;
 }
@@ -221,15 +229,16 @@ static int open_trace(struct init *in, struct err *e)
 /* A node whose servers could do more than their job is not started unawares. */
 static int check_sandbox(struct init *in, struct err *e)
 {
-	in->sandbox_lacks = sandbox_lacks();
-	if (!in->sandbox_lacks)
+	char names[SANDBOX_NAMES];
+
+	in->sandbox_lacks = sandbox_lacks() | confine_find(&in->spawn.confine);
+	if (!in->sandbox_lacks || in->options.sandbox)
 		return 0;
-	if (!in->options.sandbox)
-		return err_exit(e, STATUS_MEMORY, -ENOSYS,
-				"this kernel has no %s, so the servers cannot be confined. "
-				"--sandbox=best-effort starts the node without",
-				sandbox_lack_names(in->sandbox_lacks));
-	return 0;
+	sandbox_lack_names(in->sandbox_lacks, names);
+	return err_exit(e, STATUS_MEMORY, -ENOSYS,
+			"here the servers cannot have %s, so they could do more than their job. "
+			"--sandbox=best-effort starts the node without",
+			names);
 }
 
 int start_node(struct init *in, struct err *e)
@@ -242,6 +251,9 @@ int start_node(struct init *in, struct err *e)
 	if (sched_getaffinity(0, sizeof(in->cpus), &in->cpus))
 		return err_set(e, -errno, "init: cannot read the CPU mask: %s", strerror(errno));
 	in->trace_fd = -1;
+	in->spawn.self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	if (in->spawn.self < 0)
+		return err_set(e, -errno, "init: pidfd_open: %s", strerror(errno));
 	rc = check_sandbox(in, e);
 	if (!rc)
 		rc = start_programs(in, e);

@@ -126,6 +126,8 @@ static int start(struct init *in, enum role role, struct err *e)
 	/* release: its ring is described; the process reads it after its start */
 	atomic_store_explicit(&in->node->generation[role], g, memory_order_release);
 	in->spawn.name = name_of(in, role);
+	in->spawn.role = role;
+	in->spawn.parses = kinds[role].files;
 	in->spawn.argument = kinds[role].argument;
 	in->spawn.program = s->program;
 	/* the last try may say why it fails */
@@ -139,7 +141,10 @@ static int start(struct init *in, enum role role, struct err *e)
 		if (kinds[role].uring)
 			forget_ring(in, (uint32_t)g);
 		/* short of processes or memory: later, if it ever ran */
-		return (s->pid == -EAGAIN || s->pid == -ENOMEM) && s->started_ns ? 0 : s->pid;
+		return (s->pid == -EAGAIN || s->pid == -ENOMEM || s->pid == -ENOSPC) &&
+				       s->started_ns
+			       ? 0
+			       : s->pid;
 	}
 	s->state = SERVER_RUNNING;
 	s->started_ns = clock_now_ns();

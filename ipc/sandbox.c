@@ -8,6 +8,7 @@
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -131,17 +132,27 @@ unsigned sandbox_lacks(void)
 	return lacks;
 }
 
-const char *sandbox_lack_names(unsigned lacks)
+void sandbox_lack_names(unsigned lacks, char names[SANDBOX_NAMES])
 {
-	switch (lacks) {
-	case 0:
-		return "nothing";
-	case SANDBOX_NO_LANDLOCK:
-		return "Landlock";
-	case SANDBOX_NO_SECCOMP:
-		return "seccomp";
-	default:
-		return "Landlock and seccomp";
+	static const char *const name[] = {"Landlock",
+					   "seccomp",
+					   "a user",
+					   "a mount namespace",
+					   "a network namespace",
+					   "an IPC namespace",
+					   "a PID namespace"};
+	size_t at = 0;
+
+	names[0] = 0;
+	for (unsigned i = 0; i < sizeof(name) / sizeof(name[0]); i++) {
+		bool last = !(lacks >> i >> 1);
+
+		if (lacks >> i & 1)
+			at += (size_t)snprintf(names + at, SANDBOX_NAMES - at, "%s%s",
+					       !at    ? ""
+					       : last ? " and "
+						      : ", ",
+					       name[i]);
 	}
 }
 

@@ -19,17 +19,26 @@ enum {
 	SANDBOX_COUNT
 };
 
-/* What a kernel may lack: bits. */
+/* What a machine may lack: bits. The last five are found out by boot/confine.h. */
 enum sandbox_lack {
 	SANDBOX_NO_LANDLOCK = 1,
-	SANDBOX_NO_SECCOMP = 2
+	SANDBOX_NO_SECCOMP = 2,
+	SANDBOX_NO_USER = 4,
+	SANDBOX_NO_MOUNT = 8,
+	SANDBOX_NO_NETWORK = 16,
+	SANDBOX_NO_IPC = 32,
+	SANDBOX_NO_PID = 64
 };
 
-/* Asks the kernel; nothing changes. */
+enum {
+	SANDBOX_NAMES = 200 /* bytes that the names of all take at most */
+};
+
+/* Which of the first two it lacks. Asks the kernel; nothing changes. */
 unsigned sandbox_lacks(void);
 
-/* The names of what is lacking, "Landlock and seccomp" say. */
-const char *sandbox_lack_names(unsigned lacks);
+/* The names of what is lacking, "Landlock and a network namespace" say. */
+void sandbox_lack_names(unsigned lacks, char names[SANDBOX_NAMES]);
 
 /*
  * Takes files, network and capabilities away from the calling thread and those that it starts

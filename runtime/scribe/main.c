@@ -72,6 +72,14 @@ static void print_format(const char *format, const uint64_t arg[5])
 	fputs(format, stderr);
 }
 
+static void print_lacks(unsigned lacks)
+{
+	char names[SANDBOX_NAMES];
+
+	sandbox_lack_names(lacks, names);
+	fprintf(stderr, "the servers run without %s, which cannot be had here", names);
+}
+
 static void print_text(const struct scribe *s, const struct log_record *r)
 {
 	const struct node *node = s->attach.node;
@@ -89,8 +97,7 @@ static void print_text(const struct scribe *s, const struct log_record *r)
 			", field %" PRIu64 ")",
 			role_name(a[0]), a[1], a[2], a[3]);
 	else if (r->kind == LOG_UNCONFINED)
-		fprintf(stderr, "the servers run without %s, which this kernel lacks",
-			sandbox_lack_names((unsigned)a[0]));
+		print_lacks((unsigned)a[0]);
 	else if (r->kind == LOG_NOT_DIRECT && a[0] < sizeof(node->file) / sizeof(node->file[0]))
 		fprintf(stderr,
 			"%s: the file system refuses O_DIRECT; reads go through the page cache",

@@ -7,9 +7,7 @@
 #include "tests/echo.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static enum role role_named(const char *program)
 {
@@ -18,17 +16,6 @@ static enum role role_named(const char *program)
 			return (enum role)r;
 	}
 	return ROLE_COUNT;
-}
-
-static bool told_to_fail(void)
-{
-	char path[4096];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 8);
-
-	if (n < 0)
-		return false;
-	strcpy(path + n, ".fail");
-	return access(path, F_OK) == 0;
 }
 
 int main(int argc, char **argv)
@@ -42,10 +29,6 @@ int main(int argc, char **argv)
 	if (role == ROLE_COUNT || attach_open(&a, role, &e)) {
 		fprintf(stderr, "penstock: %s: %s\n", argv[0], e.text);
 		return 1;
-	}
-	if (told_to_fail()) {
-		fprintf(stderr, "penstock: %s: told to fail\n", argv[0]);
-		return 7;
 	}
 	bell = &a.bells->bell[role][0];
 	for (;;) {

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""What a server can do once it serves: its few system calls, no file, no network, no privilege. Tried from inside (confined.c enters the same
-sandbox and tries), seen from outside (/proc), and on kernels that lack a part of it (a filter that hides it)."""
+"""What a server can do once it serves: its few system calls, no file, no network, no privilege, a user and namespaces of its own. Tried from inside
+(confined.c enters the same sandbox and tries), seen from outside (/proc), as root, as an ordinary user, in a chroot, and where a part of it
+cannot be had (a filter or a limit that takes it away)."""
 import ctypes
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
 
-from node import BIN, ROOT, Folder, Node, done, ok
+from node import BIN, ROOT, Folder, Node, done, ok, wait_until
 
 CONFINED = os.path.join(ROOT, "build", "test", "confined")
 ROLES = {"survey": 1, "loader": 2, "gateway": 3, "router": 4, "mla": 5, "experts": 6, "scribe": 7, "score": 8}
@@ -45,18 +47,149 @@ for thing in ("open", "create"):
     ok(confined("files", thing) == "Permission denied", f"Landlock alone stops it too: {thing}")
 ok(confined("files", "mount") == "Operation not permitted", "a server of root has no capability left")
 
+NAMESPACES = ("user", "mnt", "net", "ipc", "pid")
+
+
+def status_of(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return dict(re.findall(r"^(\w+):\t(.*)$", f.read(), re.M))
+
+
+def limits_of(pid):
+    with open(f"/proc/{pid}/limits") as f:
+        return {line[:26].strip(): line[26:].split()[:2] for line in f}
+
+
+def spaces_of(pid):
+    return {name: os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES}
+
+
+def check_server(node, program, pid):
+    """What can be seen of a server from outside."""
+    status, limits = status_of(pid), limits_of(pid)
+    ok(status["Seccomp"] == "2" and status["NoNewPrivs"] == "1" and int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0,
+       f"{program}: filtered, without privileges", status)
+    threads = [open(f"/proc/{pid}/task/{t}/status").read() for t in os.listdir(f"/proc/{pid}/task")]
+    ok(all("Seccomp:\t2" in t for t in threads), f"{program}: in all its {len(threads)} threads")
+    ok(status["NSpid"].split()[-1] == "1" and len(status["NSpid"].split()) > 1, f"{program}: sees no process but itself", status["NSpid"])
+    ok(os.listdir(f"/proc/{pid}/root") == [], f"{program}: sees no file", os.listdir(f"/proc/{pid}/root"))
+    with open(f"/proc/{pid}/net/dev") as f:
+        ok([line.split(":")[0].strip() for line in f][2:] == ["lo"], f"{program}: has no network but a loopback of its own, which is down")
+    want = {"Max core file size": ["1", "1"], "Max locked memory": ["0", "0"], "Max msgqueue size": ["0", "0"]}
+    if program != "scribe":
+        want["Max file size"] = ["0", "0"]
+    ok({k: limits[k] for k in want} == want, f"{program}: limits", limits)
+    highest = max(map(int, os.listdir(f"/proc/{pid}/fd")))
+    ok(int(limits["Max open files"][1]) <= highest + 1, f"{program}: can have no further descriptor", f"{limits} {highest}")
+
+
+def check_apart(node, own_user):
+    """Nobody shares a user or a namespace with anybody."""
+    pids = list(node.children().values())
+    for name in NAMESPACES:
+        spaces = {spaces_of(pid)[name] for pid in pids + [node.pid]}
+        ok(len(spaces) == len(pids) + 1, f"no two processes share a namespace: {name}", spaces)
+    users = {tuple(status_of(pid)[k] for k in ("Uid", "Gid", "Groups")) for pid in pids}
+    if own_user:
+        good = all(u[2].strip() == "" and not u[0].startswith("0") for u in users)
+        ok(len(users) == len(pids) and good, "nor a user, and nobody has groups", users)
+
+
+def remove_sockets(f):
+    for path in (f.socket, f.socket + ".counters"):
+        if os.path.exists(path):
+            os.unlink(path)
+
+
+def runs(pid):
+    try:
+        return status_of(pid)["State"][0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def start(f, bin_, *options, **popen):
+    remove_sockets(f)
+    node = Node(bin_, f.model, "--socket", f.socket, "--memory", "1G", *options, **popen)
+    ok(node.wait_for("ready") and wait_until(lambda: len(node.children()) == 5), "a node starts", node.output())
+    return node
+
+
+def stop(node):
+    ok(node.stop() == 0, "and ends well", node.output())
+
+
+def wrapped(f, name, script):
+    """A folder with a `penstock` that is started by a script, which has the real one's folder as $bin."""
+    folder = os.path.join(f.path, name)
+    os.mkdir(folder)
+    with open(os.path.join(folder, "penstock"), "w") as out:
+        out.write(f"#!/bin/sh\nbin={BIN}\n{script}\n")
+    os.chmod(os.path.join(folder, "penstock"), 0o755)
+    return folder
+
+
+def ordinary(f):
+    """The same as an ordinary user: namespaces without any privilege."""
+    os.chmod(f.path, 0o777)
+    bin_ = os.path.join(f.path, "bin")
+    shutil.copytree(BIN, bin_)
+    # few slots: locked memory is limited
+    node = start(f, wrapped(f, "ordinary", f'exec setpriv --reuid 64321 --regid 64321 --clear-groups {bin_}/penstock "$@"'), "--slots=8")
+    ok(status_of(node.pid)["Uid"].split()[0] == "64321", "init is an ordinary user")
+    for program, pid in sorted(node.children().items()):
+        check_server(node, program, pid)
+    check_apart(node, False)
+    os.kill(node.children()["mla"], signal.SIGKILL)
+    ok(wait_until(lambda: len(node.children()) == 5), "a dead server has a successor")
+    pids = list(node.children().values())
+    os.kill(node.pid, signal.SIGKILL)
+    node.process.wait()
+    ok(wait_until(lambda: not any(map(runs, pids)), 1), "when init is killed nothing is left behind")
+
+
+def in_chroot(f):
+    """In a chroot that is no mount, where the kernel refuses user namespaces."""
+    root = os.path.join(f.path, "root")
+    for folder in ("proc", "dev", "tmp"):
+        os.makedirs(os.path.join(root, folder))
+    shutil.copytree(BIN, os.path.join(root, "bin"))
+    shutil.copytree(f.model, os.path.join(root, "model"))
+    script = (f'cd {root}; mount --make-rprivate / && mount -t proc proc proc && mount --bind /dev dev && '
+              'exec chroot . /bin/penstock run /model --socket /tmp/s --memory 1G')
+    node = start(f, wrapped(f, "chroot", f"exec unshare -m sh -c '{script}'"))
+    for program, pid in sorted(node.children().items()):
+        ok(os.listdir(f"/proc/{pid}/root") == [], f"in a chroot: {program} sees no file")
+    stop(node)
+
+
+def without(f, space, what):
+    """Where there is one kind of namespace less."""
+    limit = f'unshare -U -r sh -c \'echo 0 >/proc/sys/user/max_{space}_namespaces && exec "$@"\' sh'
+    folder = wrapped(f, f"no-{space}", f'exec {limit} $bin/penstock "$@"')
+    remove_sockets(f)
+    r = subprocess.run([os.path.join(folder, "penstock"), "run", f.model, "--socket", f.socket, "--memory", "1G"], capture_output=True, text=True)
+    ok(r.returncode == 4 and f"cannot have {what}, so" in r.stderr and "--sandbox=best-effort" in r.stderr,
+       f"without {what} the node refuses and says how to go on", f"{r.returncode} {r.stderr}")
+    node = start(f, folder, "--slots=8", "--sandbox=best-effort")
+    ok(wait_until(lambda: f"without {what}, which" in node.output()), f"best-effort starts it, and says that it has not {what}", node.output())
+    stop(node)
+
+
 with Folder() as f:
     f.make_model()
-    node = Node(BIN, f.model, "--socket", f.socket, "--memory", "1G")
-    ok(node.wait_for("ready"), "a node starts", node.output())
+    node = start(f, BIN)
     for program, pid in sorted(node.children().items()):
-        with open(f"/proc/{pid}/status") as s:
-            status = dict(re.findall(r"^(\w+):\t(.*)$", s.read(), re.M))
-        ok(status["Seccomp"] == "2" and status["NoNewPrivs"] == "1" and int(status["CapEff"], 16) == 0,
-           f"{program}: filtered, without privileges", status)
-        threads = [open(f"/proc/{pid}/task/{t}/status").read() for t in os.listdir(f"/proc/{pid}/task")]
-        ok(all("Seccomp:\t2" in t for t in threads), f"{program}: in all its {len(threads)} threads")
-    ok(node.stop() == 0, "the node ends", node.output())
+        check_server(node, program, pid)
+    check_apart(node, os.geteuid() == 0)
+    stop(node)
+    if os.geteuid() == 0:
+        ordinary(f)
+        in_chroot(f)
+    else:
+        print("# not root: nothing is tried as another user, nor in a chroot")
+    without(f, "net", "a network namespace")
+    without(f, "user", "a user")
 
     for call, what in ((444, "Landlock"), (317, "seccomp")):
         args = [os.path.join(BIN, "penstock"), "run", f.model, "--socket", f.socket, "--memory", "1G"]

@@ -1,0 +1,38 @@
+/*
+ * A user and namespaces of its own for every server (machinery's promise 5): what this machine
+ * allows is found out once, by trying it, and every new process enters it between fork and exec.
+ * Two ways lead there. With root's capabilities each role of each node has a user number that
+ * nobody else has, and namespaces made by that privilege; an ordinary user, or a root without
+ * them, gets the namespaces within a user namespace in which the process is nobody. Either way its
+ * root folder is empty and cannot be left. Called by boot/start.c and boot/spawn.c.
+ */
+#ifndef BOOT_CONFINE_H
+#define BOOT_CONFINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct confine {
+	uint64_t flags; /* of clone3: the new process's own namespaces */
+	uid_t users;    /* role r is user and group users + r; 0: the user of init */
+};
+
+/* Tries; returns what cannot be had: bits of enum sandbox_lack. */
+unsigned confine_find(struct confine *c);
+
+/*
+ * In the process that clone3 has made with those flags, by system calls alone. Opens nothing, so
+ * descriptors that it had it still has. NULL, or what could not be done (errno).
+ */
+const char *confine_enter(const struct confine *c, unsigned role);
+
+/* Whether the process is alone among the processes of its user, so that they can be limited. */
+static inline bool confine_alone(const struct confine *c)
+{
+	const uint64_t new_user = 0x10000000; /* CLONE_NEWUSER */
+
+	return c->users || c->flags & new_user;
+}
+
+#endif
