@@ -25,6 +25,7 @@ enum {
 	TAG_LISTEN,
 	TAG_COUNTERS,        /* somebody asks for the counters */
 	TAG_SERVER = 0x1000, /* + role: its process has ended */
+	TAG_SPARE = 0x2000,  /* + role: its spare has ended */
 	TAG_CONN = 0x10000   /* + connection */
 };
 
@@ -35,14 +36,21 @@ enum server_state {
 	SERVER_STATES
 };
 
+struct process {
+	pid_t pid; /* 0: none */
+	int pidfd;
+	uint64_t generation;  /* that it has, or will have */
+	struct io_uring ring; /* experts: its own */
+};
+
 struct server {
 	enum server_state state;
-	pid_t pid;
-	int pidfd;
-	int program; /* its executable, open */
-	uint64_t started_ns;
+	struct process live;  /* serves */
+	struct process spare; /* stands by: mapped, confined, waiting for its generation to come */
+	int program;          /* its executable, open */
+	uint64_t started_ns;  /* when the living one began to serve; 0: none ever did */
+	uint64_t spare_ns;    /* not before this is the next spare made */
 	unsigned bad_starts;  /* in a row, without a step ever done */
-	struct io_uring ring; /* experts: of the living process */
 };
 
 enum {

@@ -26,8 +26,6 @@
 
 enum {
 	EVENTS = 64,
-	DRAIN_LOOK_MS =
-		5, /* an io_uring of a dead process, or a process that could not be started */
 	DEADLINE_LOOK_MS = 250,
 	WAKE_MS = 1000, /* bell.h 5 */
 	ACTIVE_S = 3    /* after a byte moved, a request may be on its way to the router */
@@ -74,6 +72,8 @@ static void dispatch(struct init *in, const struct epoll_event *ev)
 
 	if (tag >= TAG_CONN)
 		pump_event(&in->pump, (unsigned)(tag - TAG_CONN), ev->events);
+	else if (tag >= TAG_SPARE)
+		supervise_spare_died(in, (enum role)(tag - TAG_SPARE));
 	else if (tag >= TAG_SERVER)
 		supervise_died(in, (enum role)(tag - TAG_SERVER));
 	else if (tag == TAG_COUNTERS)
@@ -122,9 +122,7 @@ static int timeout_ms(struct init *in, bool *working)
 		ms = sooner(ms, WAKE_MS);
 	if (pump_timed(&in->pump))
 		ms = sooner(ms, DEADLINE_LOOK_MS);
-	if (supervise_timed(in))
-		ms = sooner(ms, DRAIN_LOOK_MS);
-	return ms;
+	return sooner(ms, supervise_timeout(in));
 }
 
 int loop_run(struct init *in)

@@ -203,6 +203,13 @@ int rings_take(struct rings *r, struct io_uring *ring, struct io_uring_params *p
 	return 1;
 }
 
+bool rings_stocked(const struct rings *r)
+{
+	/* acquire: as in rings_take; relaxed: only this thread stores it */
+	return atomic_load_explicit(&r->made, memory_order_acquire) !=
+	       atomic_load_explicit(&r->taken, memory_order_relaxed);
+}
+
 int rings_failing(const struct rings *r)
 {
 	return atomic_load_explicit(&r->failing, memory_order_relaxed);

@@ -1,8 +1,8 @@
 /*
- * Two io_urings ready for experts at any time (machinery 9, 20): a second thread of init makes
- * them. The first is there at once and without slots, which the thread then makes and pins piece by
- * piece while the node loads and answers; for pages of 4 KiB that takes a second per 2 GB. Later
- * ones share what was pinned. Called by boot/supervise.c.
+ * An io_uring ready for experts at any time, beside that of the spare (machinery 9, 20): a second
+ * thread of init makes them. The first is there at once and without slots, which the thread then
+ * makes and pins piece by piece while the node loads and answers; for pages of 4 KiB that takes a
+ * second per 2 GB. Later ones share what was pinned. Called by boot/supervise.c.
  */
 #ifndef BOOT_RINGS_H
 #define BOOT_RINGS_H
@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 
 enum {
-	RINGS_READY = 2,
+	RINGS_READY = 1, /* beside the one that the spare of experts has */
 	RINGS_FILES = 1024,
 	RINGS_PIECES = 1 << 14 /* the kernel's own limit */
 };
@@ -48,12 +48,15 @@ MUST_CHECK int rings_start(struct rings *r, const struct plan *plan, void *base,
 			   unsigned n_files, _Atomic uint64_t *pieces_there, struct err *e);
 
 /*
- * A ring from the stock: 1; 0 if none is ready yet; -errno with the maker's error if the first or
+ * The ring from the stock: 1; 0 if none is ready yet; -errno with the maker's error if the first or
  * its slots could not be made. Later the maker tries again until it can: memory may be short for a
  * while. Never waits.
  */
 MUST_CHECK int rings_take(struct rings *r, struct io_uring *ring, struct io_uring_params *params,
 			  struct err *e);
+
+/* Whether rings_take would give one. */
+bool rings_stocked(const struct rings *r);
 
 /* Why there has been none ready lately: an errno, or 0. */
 int rings_failing(const struct rings *r);

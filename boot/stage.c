@@ -132,6 +132,7 @@ static void kill_group(struct init *in, uint32_t group)
  */
 static void stop_tick(struct init *in, uint64_t now)
 {
+	supervise_kill_spares(in);
 	while (in->stopping < STOP_GROUPS) {
 		uint32_t group = stop_groups[in->stopping];
 

@@ -48,7 +48,6 @@ int start_programs(struct init *in, struct err *e)
 					   : graph_roles[role].program;
 
 		snprintf(slash, (size_t)(path + sizeof(path) - slash), "%.60s", name);
-		in->server[role].pidfd = -1;
 		in->server[role].program = open(path, O_PATH | O_CLOEXEC);
 		if (in->server[role].program < 0 || fstat(in->server[role].program, &st))
 			return err_set(e, -errno,

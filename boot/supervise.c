@@ -7,7 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -15,7 +18,12 @@
 #include <unistd.h>
 
 enum {
-	BAD_STARTS = 3 /* in a row, without a step ever done: a fault that no restart repairs */
+	BAD_STARTS = 3, /* in a row, without a step ever done: a fault that no restart repairs */
+	EARLY_S = 1,    /* behind its start: such a death counts as a bad start */
+	/* a successor has begun its step by then, so that its own spare takes no CPU from it */
+	SPARE_MS = 2,
+	SPARE_AGAIN_S = 1, /* a spare that could not be made, or failed by itself */
+	LOOK_MS = 5 /* an io_uring of a dead process, or a process that could not be started */
 };
 
 /* ---- Table 1: what each server gets, besides its objects ---- */
@@ -30,13 +38,14 @@ static const struct server_kind {
 	enum kind kind;
 	const char *argument;
 	bool messages, files, bell, uring;
+	bool spare; /* one stands by; it is given its generation, others their argument */
 } kinds[ROLE_COUNT] = {
 	[ROLE_SURVEY] = {.kind = KIND_TASK, .argument = "survey", .messages = true, .files = true},
 	[ROLE_LOADER] = {.kind = KIND_TASK, .argument = "loader", .messages = true, .files = true},
-	[ROLE_CLIENT] = {.kind = KIND_SERVER, .bell = true},
-	[ROLE_ROUTER] = {.kind = KIND_SERVER},
-	[ROLE_MLA] = {.kind = KIND_SERVER},
-	[ROLE_EXPERTS] = {.kind = KIND_SERVER, .uring = true},
+	[ROLE_CLIENT] = {.kind = KIND_SERVER, .bell = true, .spare = true},
+	[ROLE_ROUTER] = {.kind = KIND_SERVER, .spare = true},
+	[ROLE_MLA] = {.kind = KIND_SERVER, .spare = true},
+	[ROLE_EXPERTS] = {.kind = KIND_SERVER, .uring = true, .spare = true},
 	[ROLE_SCRIBE] = {.kind = KIND_SERVER, .messages = true},
 };
 
@@ -56,7 +65,7 @@ static const char *name_of(const struct init *in, enum role role)
 _Static_assert(3 + CLIENT_FDS + OBJ_COUNT + STORE_FILES_MAX <= SPAWN_FDS, "there is room for all");
 
 /* Descriptors in ascending order of their numbers in ipc/graph.h. */
-static void give_fds(struct init *in, enum role role)
+static void give_fds(struct init *in, enum role role, const struct process *p)
 {
 	struct spawn *s = &in->spawn;
 
@@ -64,7 +73,7 @@ static void give_fds(struct init *in, enum role role)
 	if (kinds[role].bell)
 		spawn_give(s, in->bell, FD_BELL);
 	if (kinds[role].uring)
-		spawn_give(s, in->server[role].ring.ring_fd, FD_URING);
+		spawn_give(s, p->ring.ring_fd, FD_URING);
 	if (role == ROLE_SCRIBE && in->trace_fd >= 0)
 		spawn_give(s, in->trace_fd, FD_TRACE);
 	for (int i = 0; kind_of(in, role) == KIND_TOOL && i < CLIENT_FDS; i++) {
@@ -82,16 +91,14 @@ static void give_fds(struct init *in, enum role role)
 		spawn_give(s, in->files.file[i].fd, FD_FILE + (int)i);
 }
 
-static void forget_ring(struct init *in, uint32_t generation)
+static void forget_ring(struct init *in, const struct process *p)
 {
-	struct server *s = &in->server[ROLE_EXPERTS];
-
-	in->drain[generation % DRAINS] =
-		(struct drain){.used = true, .generation = generation, .ring = s->ring};
+	in->drain[p->generation % DRAINS] = (struct drain){
+		.used = true, .generation = (uint32_t)p->generation, .ring = p->ring};
 }
 
 /* An io_uring for generation g of experts: 1, 0 if it has to wait, -errno. */
-static int take_ring(struct init *in, uint64_t g, struct err *e)
+static int take_ring(struct init *in, uint64_t g, struct io_uring *ring, struct err *e)
 {
 	struct io_uring_params params;
 	struct node_uring *u = &in->node->uring[g % DRAINS];
@@ -101,7 +108,7 @@ static int take_ring(struct init *in, uint64_t g, struct err *e)
 		       "the kernel's params fit the node object");
 	if (in->drain[g % DRAINS].used)
 		return 0;
-	rc = rings_take(&in->rings, &in->server[ROLE_EXPERTS].ring, &params, e);
+	rc = rings_take(&in->rings, ring, &params, e);
 	if (rc <= 0) {
 		if (rc == 0 && rings_failing(&in->rings) != in->ring_error)
 			log_write(in->log, 1, LOG_NO_RING,
@@ -114,44 +121,95 @@ static int take_ring(struct init *in, uint64_t g, struct err *e)
 	return 1;
 }
 
-static int start(struct init *in, enum role role, struct err *e)
+static uint64_t generation_of(const struct init *in, enum role role)
+{
+	/* relaxed: our own */
+	return atomic_load_explicit(&in->node->generation[role], memory_order_relaxed);
+}
+
+static int watch_process(struct init *in, int op, const struct process *p, uint64_t tag,
+			 struct err *e)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = tag};
+
+	return epoll_ctl(in->epoll, op, p->pidfd, &ev)
+		       ? err_set(e, -errno, "init: cannot watch a server: %s", strerror(errno))
+		       : 0;
+}
+
+/*
+ * Makes the process that is the role's next generation, which serves when node.generation says so.
+ * 1, 0: later, -errno.
+ */
+static int launch(struct init *in, enum role role, struct process *p, uint64_t tag, struct err *e)
 {
 	struct server *s = &in->server[role];
-	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = TAG_SERVER + (uint64_t)role};
-	uint64_t g = atomic_load_explicit(&in->node->generation[role], memory_order_relaxed) + 1;
-	int rc = kinds[role].uring ? take_ring(in, g, e) : 1;
+	char generation[24];
+	int rc;
 
+	*p = (struct process){.generation = generation_of(in, role) + 1};
+	rc = kinds[role].uring ? take_ring(in, p->generation, &p->ring, e) : 1;
 	if (rc <= 0)
 		return rc;
-	/* release: its ring is described; the process reads it after its start */
-	atomic_store_explicit(&in->node->generation[role], g, memory_order_release);
+	snprintf(generation, sizeof(generation), "%llu", (unsigned long long)p->generation);
 	in->spawn.name = name_of(in, role);
 	in->spawn.role = role;
 	in->spawn.parses = kinds[role].files;
-	in->spawn.argument = kinds[role].argument;
+	in->spawn.argument = kinds[role].argument ? kinds[role].argument
+			     : kinds[role].spare  ? generation
+						  : NULL;
 	in->spawn.program = s->program;
 	/* the last try may say why it fails */
 	in->spawn.messages = kinds[role].messages || kind_of(in, role) == KIND_TOOL ||
 			     s->bad_starts == BAD_STARTS - 1;
 	in->spawn.report = kind_of(in, role) == KIND_TOOL;
 	in->spawn.cpus = role == ROLE_CLIENT && !in->options.client ? in->client_cpu : in->cpus;
-	give_fds(in, role);
-	s->pid = spawn_start(&in->spawn, &s->pidfd, e);
-	if (s->pid < 0) {
+	give_fds(in, role, p);
+	p->pid = spawn_start(&in->spawn, &p->pidfd, e);
+	if (p->pid < 0) {
+		rc = p->pid;
+		p->pid = 0;
 		if (kinds[role].uring)
-			forget_ring(in, (uint32_t)g);
+			forget_ring(in, p);
 		/* short of processes or memory: later, if it ever ran */
-		return (s->pid == -EAGAIN || s->pid == -ENOMEM || s->pid == -ENOSPC) &&
-				       s->started_ns
-			       ? 0
-			       : s->pid;
+		return (rc == -EAGAIN || rc == -ENOMEM || rc == -ENOSPC) && s->started_ns ? 0 : rc;
 	}
+	rc = watch_process(in, EPOLL_CTL_ADD, p, tag, e);
+	return rc ? rc : 1;
+}
+
+/* Its generation is the one that serves from now on. */
+static void go(struct init *in, enum role role)
+{
+	struct server *s = &in->server[role];
+
 	s->state = SERVER_RUNNING;
 	s->started_ns = clock_now_ns();
-	return epoll_ctl(in->epoll, EPOLL_CTL_ADD, s->pidfd, &ev)
-		       ? err_set(e, -errno, "init: cannot watch %s: %s", in->spawn.name,
-				 strerror(errno))
-		       : 1;
+	s->spare_ns = s->started_ns + SPARE_MS * NS_PER_MS;
+	/* release: what its predecessor's death left to be seen; pairs with attach_take_over */
+	atomic_store_explicit(&in->node->generation[role], s->live.generation,
+			      memory_order_release);
+	/* it waits on the count's low half */
+	syscall(SYS_futex, &in->node->generation[role], FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* The spare serves, or a new process if there is none. */
+static int start(struct init *in, enum role role, struct err *e)
+{
+	struct server *s = &in->server[role];
+	int rc = 1;
+
+	if (s->spare.pid) {
+		s->live = s->spare;
+		s->spare.pid = 0;
+		rc = watch_process(in, EPOLL_CTL_MOD, &s->live, TAG_SERVER + (uint64_t)role, e);
+		rc = rc ? rc : 1;
+	} else {
+		rc = launch(in, role, &s->live, TAG_SERVER + (uint64_t)role, e);
+	}
+	if (rc > 0)
+		go(in, role);
+	return rc;
 }
 
 static void try_start(struct init *in, enum role role)
@@ -168,6 +226,61 @@ void supervise_want(struct init *in, enum role role)
 {
 	in->server[role].state = SERVER_WAITING;
 	try_start(in, role);
+}
+
+/* ---- Spares ---- */
+
+static unsigned draining(const struct init *in)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < DRAINS; i++)
+		n += in->drain[i].used;
+	return n;
+}
+
+/* Whether a spare of the role is to be made, as soon as its time has come. */
+static bool lacks_spare(const struct init *in, enum role role)
+{
+	const struct server *s = &in->server[role];
+
+	if (!kinds[role].spare || kind_of(in, role) == KIND_TOOL || s->spare.pid ||
+	    s->state != SERVER_RUNNING || in->stage < STAGE_READY || in->stage == STAGE_STOPPING ||
+	    in->exit_status >= 0)
+		return false;
+	/* one that fails at once may want to say why, which a spare cannot */
+	if (s->bad_starts && clock_now_ns() - s->started_ns < EARLY_S * NS_PER_S)
+		return false;
+	/* relaxed: only this process stores to it; the maker is done with the slots */
+	return !kinds[role].uring ||
+	       (draining(in) < 2 && rings_stocked(&in->rings) &&
+		atomic_load_explicit(&in->node->slot_pieces, memory_order_relaxed) ==
+			in->rings.n_pieces);
+}
+
+static void spare_tick(struct init *in)
+{
+	uint64_t now = clock_now_ns();
+
+	for (unsigned role = ROLE_CLIENT; role <= ROLE_EXPERTS; role++) {
+		struct server *s = &in->server[role];
+		struct err e = {0};
+
+		if (!lacks_spare(in, (enum role)role) || now < s->spare_ns)
+			continue;
+		/* a node goes on without: tried again */
+		if (launch(in, (enum role)role, &s->spare, TAG_SPARE + role, &e) <= 0)
+			s->spare_ns = now + SPARE_AGAIN_S * NS_PER_S;
+	}
+}
+
+static void give_up_process(struct init *in, enum role role, struct process *p)
+{
+	epoll_ctl(in->epoll, EPOLL_CTL_DEL, p->pidfd, NULL);
+	close(p->pidfd);
+	p->pid = 0;
+	if (kinds[role].uring)
+		forget_ring(in, p);
 }
 
 /* ---- Table 2: what an end leads to ---- */
@@ -218,7 +331,7 @@ static void end_crashed(struct init *in, enum role role, const siginfo_t *si)
 static void restart_or_end(struct init *in, enum role role, const siginfo_t *si)
 {
 	struct server *s = &in->server[role];
-	bool early = clock_now_ns() - s->started_ns < NS_PER_S;
+	bool early = clock_now_ns() - s->started_ns < EARLY_S * NS_PER_S;
 	const struct log_object *log = NULL;
 
 	for (unsigned k = OBJ_LOG_INIT; k <= OBJ_LOG_EXPERTS; k++) {
@@ -270,15 +383,15 @@ static void (*const on_end[][ENDINGS])(struct init *, enum role, const siginfo_t
 };
 
 /* Waits for the process, which has ended, so that it does not wait; tells what it was. */
-static bool reap(struct server *s, siginfo_t *si)
+static bool reap(const struct process *p, siginfo_t *si)
 {
 	memset(si, 0, sizeof(*si));
-	return !waitid(P_PIDFD, (id_t)s->pidfd, si, WEXITED | WNOHANG) && si->si_pid;
+	return !waitid(P_PIDFD, (id_t)p->pidfd, si, WEXITED | WNOHANG) && si->si_pid;
 }
 
 static void log_death(struct init *in, enum role role, const siginfo_t *si)
 {
-	uint64_t g = atomic_load_explicit(&in->node->generation[role], memory_order_relaxed);
+	uint64_t g = generation_of(in, role);
 
 	if (kind_of(in, role) != KIND_SERVER || in->stage == STAGE_STOPPING)
 		return;
@@ -288,20 +401,27 @@ static void log_death(struct init *in, enum role role, const siginfo_t *si)
 				      (uint64_t)si->si_status, g + 1});
 }
 
+void supervise_spare_died(struct init *in, enum role role)
+{
+	struct server *s = &in->server[role];
+	siginfo_t si;
+
+	if (!s->spare.pid || !reap(&s->spare, &si))
+		return;
+	give_up_process(in, role, &s->spare);
+	if (ending_of(&si) != END_KILLED)
+		s->spare_ns = clock_now_ns() + SPARE_AGAIN_S * NS_PER_S;
+}
+
 void supervise_died(struct init *in, enum role role)
 {
 	struct server *s = &in->server[role];
 	siginfo_t si;
 
-	if (s->state != SERVER_RUNNING || !reap(s, &si))
+	if (s->state != SERVER_RUNNING || !reap(&s->live, &si))
 		return;
-	epoll_ctl(in->epoll, EPOLL_CTL_DEL, s->pidfd, NULL);
-	close(s->pidfd);
-	s->pidfd = -1;
+	give_up_process(in, role, &s->live);
 	s->state = SERVER_OFF;
-	if (kinds[role].uring)
-		forget_ring(in, (uint32_t)atomic_load_explicit(&in->node->generation[role],
-							       memory_order_relaxed));
 	log_death(in, role, &si);
 	if (in->stage != STAGE_STOPPING)
 		on_end[kind_of(in, role)][ending_of(&si)](in, role, &si);
@@ -381,24 +501,35 @@ void supervise_tick(struct init *in)
 {
 	drain_tick(in);
 	refusal_tick(in);
+	spare_tick(in);
 	for (unsigned role = 0; role < ROLE_COUNT; role++) {
 		if (in->server[role].state == SERVER_WAITING && in->exit_status < 0)
 			try_start(in, (enum role)role);
 	}
 }
 
-bool supervise_timed(const struct init *in)
+static int sooner(int a, int b)
 {
-	for (unsigned i = 0; i < DRAINS; i++) {
-		if (in->drain[i].used)
-			return true;
-	}
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+int supervise_timeout(const struct init *in)
+{
+	uint64_t now = clock_now_ns();
+	int ms = draining(in) ? LOOK_MS : -1;
+
 	for (unsigned role = 0; role < ROLE_COUNT; role++) {
+		const struct server *s = &in->server[role];
+
 		/* experts' first ring is announced by TAG_RINGS */
-		if (in->server[role].state == SERVER_WAITING && role != ROLE_EXPERTS)
-			return true;
+		if (s->state == SERVER_WAITING && role != ROLE_EXPERTS)
+			ms = sooner(ms, LOOK_MS);
+		if (lacks_spare(in, (enum role)role))
+			ms = sooner(ms, s->spare_ns <= now
+						? LOOK_MS
+						: (int)((s->spare_ns - now) / NS_PER_MS) + 1);
 	}
-	return false;
+	return ms;
 }
 
 void supervise_kill(struct init *in, enum role role)
@@ -406,9 +537,18 @@ void supervise_kill(struct init *in, enum role role)
 	struct server *s = &in->server[role];
 
 	if (s->state == SERVER_RUNNING)
-		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+		syscall(SYS_pidfd_send_signal, s->live.pidfd, SIGKILL, NULL, 0);
 	else if (in->stage == STAGE_STOPPING)
 		s->state = SERVER_OFF; /* nobody starts any more */
+}
+
+void supervise_kill_spares(struct init *in)
+{
+	for (unsigned role = 0; role < ROLE_COUNT; role++) {
+		if (in->server[role].spare.pid)
+			syscall(SYS_pidfd_send_signal, in->server[role].spare.pidfd, SIGKILL, NULL,
+				0);
+	}
 }
 
 bool supervise_alive(const struct init *in, enum role role)

@@ -10,18 +10,21 @@
 /* The role shall run: starts it, or waits for an io_uring. */
 void supervise_want(struct init *in, enum role role);
 
-/* The pidfd of a role is readable. */
+/* The pidfd of a role, or of its spare, is readable. */
 void supervise_died(struct init *in, enum role role);
+void supervise_spare_died(struct init *in, enum role role);
 
-/* Starts who waits and looks after io_urings that are still draining. */
+/* Starts who waits, makes spares and looks after io_urings that are still draining. */
 void supervise_tick(struct init *in);
-/* Whether supervise_tick wants to be called soon. */
-bool supervise_timed(const struct init *in);
+/* In how many ms supervise_tick wants to be called; -1: it does not. */
+int supervise_timeout(const struct init *in);
 
 /*
  * SIGKILL by pidfd. A role that waits for its start goes on waiting, unless the node is stopping.
  */
 void supervise_kill(struct init *in, enum role role);
+/* The node is stopping: nobody will need them. */
+void supervise_kill_spares(struct init *in);
 bool supervise_alive(const struct init *in, enum role role);
 
 /*

@@ -4,10 +4,14 @@
 #include "runtime/huge.h"
 
 #include <errno.h>
+#include <linux/futex.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static int map_object(struct attach *a, enum object o, struct err *e)
 {
@@ -103,4 +107,36 @@ int attach_open(struct attach *a, enum role role, struct err *e)
 					.rows = {a->plan->rows[0], a->plan->rows[1]},
 					.conns = CONN_PLACES};
 	return check_sizes(a, e);
+}
+
+int attach_generation(struct attach *a, const char *text, struct err *e)
+{
+	unsigned long long g;
+	char *end;
+
+	if (!text)
+		return 0;
+	errno = 0;
+	g = strtoull(text, &end, 10);
+	if (errno || *end || !g || g > UINT32_MAX)
+		return err_set(e, -EINVAL, "%s: generation %.30s", graph_roles[a->role].program,
+			       text);
+	a->generation = (uint32_t)g;
+	return 0;
+}
+
+bool attach_stands_by(const struct attach *a)
+{
+	/* acquire: pairs with init's release; what its predecessor left is to be seen */
+	return atomic_load_explicit(&a->node->generation[a->role], memory_order_acquire) <
+	       a->generation;
+}
+
+void attach_take_over(const struct attach *a)
+{
+	const _Atomic uint64_t *word = &a->node->generation[a->role];
+
+	while (attach_stands_by(a))
+		/* the low half of the count, which this process may only read */
+		syscall(SYS_futex, word, FUTEX_WAIT, a->generation - 1, NULL, NULL, 0);
 }

@@ -27,6 +27,19 @@ struct attach {
 /* Maps everything; checks headers and sizes. The survey role sees only NODE, BELLS and INDEX. */
 MUST_CHECK int attach_open(struct attach *a, enum role role, struct err *e);
 
+/*
+ * Says which generation of its role this process is: `text`, as init gave it (argv[1]); NULL: the
+ * one that lives now. It may be the next one, a spare (machinery 9).
+ */
+MUST_CHECK int attach_generation(struct attach *a, const char *text, struct err *e);
+/* Whether another process of the role still serves. */
+bool attach_stands_by(const struct attach *a);
+/*
+ * A spare waits here, everything mapped and confined, until init says that its predecessor is
+ * gone. Until then it writes to no object.
+ */
+void attach_take_over(const struct attach *a);
+
 /* Typed views, from the layout. `o` is an offset of struct layout. */
 static inline void *attach_at(const struct attach *a, enum object object, uint64_t o)
 {

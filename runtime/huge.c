@@ -8,6 +8,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
@@ -71,4 +74,9 @@ void huge_populate(void *p, size_t bytes)
 {
 	/* where it fails, the first touch does it */
 	madvise(p, bytes, MADV_POPULATE_WRITE);
+}
+
+void huge_touch(const void *p, size_t bytes)
+{
+	madvise((void *)(uintptr_t)p, bytes, MADV_POPULATE_READ);
 }

@@ -29,6 +29,12 @@ void *huge_map(int fd, size_t bytes, int prot);
  */
 bool huge_fill(void *p, size_t bytes);
 
+/*
+ * Maps what there is of [p, p + bytes), page-aligned, so that reading it later makes no faults;
+ * memory that is missing is made. Older kernels cannot: no harm.
+ */
+void huge_touch(const void *p, size_t bytes);
+
 /* Makes what memory is still missing in [p, p + bytes), page-aligned, of a writable map. */
 void huge_populate(void *p, size_t bytes);
 

@@ -61,7 +61,8 @@ struct team {
 	team_work *work;
 	void *context;
 	char *twin; /* sleep words of the next stage's team, NULL: more work of this step follows */
-	char *sleep; /* own sleep words, `stride` apart */
+	_Atomic(char *) sleep; /* own sleep words, `stride` apart */
+	char *moved_from;      /* sleep words to be rung as well: team_move */
 	size_t stride;
 	struct rest rest[TEAM_MAX];
 	struct worker worker[TEAM_MAX];
@@ -175,7 +176,9 @@ static bool step_spin(struct team *t, uint32_t old)
  */
 static void step_wait(struct team *t, unsigned i, uint32_t old, bool last)
 {
-	_Atomic uint32_t *word = sleep_word(t->sleep, t->stride, i);
+	/* relaxed: team_move rings the old and the new words */
+	_Atomic uint32_t *word =
+		sleep_word(atomic_load_explicit(&t->sleep, memory_order_relaxed), t->stride, i);
 
 	if (!last && step_spin(t, old))
 		return;
@@ -234,12 +237,31 @@ void team_run_last(struct team *t, team_work *work, void *context, void *twin)
 	finished = atomic_load_explicit(&t->finished.value, memory_order_relaxed);
 	atomic_store(&t->step.value, step + 1);
 	atomic_thread_fence(memory_order_seq_cst);
-	for (unsigned i = 1; i < t->count; i++)
-		sleep_ring(sleep_word(t->sleep, t->stride, i));
+	for (unsigned i = 1; i < t->count; i++) {
+		sleep_ring(sleep_word(atomic_load_explicit(&t->sleep, memory_order_relaxed),
+				      t->stride, i));
+		if (t->moved_from)
+			sleep_ring(sleep_word(t->moved_from, t->stride, i));
+	}
 	work(context, leader);
 	for (uint32_t want = finished + t->count - 1, now;
 	     (now = atomic_load_explicit(&t->finished.value, memory_order_acquire)) != want;)
 		word_wait(&t->finished, now, t->spin);
+}
+
+static void nothing(void *context, struct worker *w)
+{
+	(void)context;
+	(void)w;
+}
+
+void team_move(struct team *t, void *sleep_words)
+{
+	/* a follower may still be asleep on its old word, or on its way there */
+	t->moved_from = atomic_load_explicit(&t->sleep, memory_order_relaxed);
+	atomic_store_explicit(&t->sleep, sleep_words, memory_order_relaxed);
+	team_run(t, nothing, NULL);
+	t->moved_from = NULL;
 }
 
 void team_run(struct team *t, team_work *work, void *context)
@@ -317,7 +339,7 @@ struct team *team_start(unsigned count, void *sleep_words, size_t stride, struct
 	}
 	memset(t, 0, sizeof(*t));
 	t->count = count;
-	t->sleep = sleep_words ? sleep_words : (char *)t->rest;
+	atomic_init(&t->sleep, sleep_words ? sleep_words : (char *)t->rest);
 	t->stride = sleep_words ? stride : sizeof(struct rest);
 	if (cpus_allowed(t->cpu, &cpus, e))
 		goto fail;

@@ -44,6 +44,12 @@ enum {
 struct team *team_start(unsigned count, void *sleep_words, size_t stride, struct err *e);
 
 /*
+ * Moves the sleep words, no step being run: those of a spare's team are its own until it takes the
+ * place of another, whose words then are to be its. Same stride.
+ */
+void team_move(struct team *t, void *sleep_words);
+
+/*
  * Runs work(context, worker) on every worker, the caller being worker 0; returns when all have
  * finished.
  */

@@ -63,13 +63,13 @@ static void repair(struct experts *x)
 	attach_ring(&x->s.at, ROLE_ROUTER);
 }
 
-struct experts *experts_open(struct err *e)
+struct experts *experts_open(const char *generation, struct err *e)
 {
 	struct experts *x = calloc(1, sizeof(*x));
 
 	if (!x)
 		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
-	if (!x || server_open(&x->s, ROLE_EXPERTS, e))
+	if (!x || server_open(&x->s, ROLE_EXPERTS, generation, e))
 		return NULL;
 	for (uint32_t b = 0; b < BATCHES; b++) {
 		if (!step_scratch_open(&x->scratch[b], &x->s, b)) {
@@ -79,14 +79,20 @@ struct experts *experts_open(struct err *e)
 		}
 		x->feed[b] = server_ring(&x->s, RING_FEED, b);
 	}
-	count_set(x->s.at.log, COUNT_SLOTS, x->s.at.plan->slots);
-	record_open(&x->record, attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_record),
-		    sizeof(struct experts_record));
-	repair(x);
 	if (slots_open(&x->slots, &x->s, e))
 		return NULL;
 	hint_open(&x->hint, &x->s, &x->slots);
 	return x;
+}
+
+static void take_over(struct experts *x)
+{
+	server_take_over(&x->s);
+	count_set(x->s.at.log, COUNT_SLOTS, x->s.at.plan->slots);
+	record_open(&x->record, attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_record),
+		    sizeof(struct experts_record));
+	repair(x);
+	slots_take_over(&x->slots);
 }
 
 /* The message that passes the rows on, into the ring of whoever is next. */
@@ -231,6 +237,7 @@ static bool more(void *context)
 
 noreturn void experts_loop(struct experts *x)
 {
+	take_over(x);
 	for (;;) {
 		while (experts_serve(x, BATCH_DECODE, false) ||
 		       experts_serve(x, BATCH_PREFILL, false))

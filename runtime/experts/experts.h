@@ -91,7 +91,8 @@ struct step {
  */
 bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batch);
 
-struct experts *experts_open(struct err *e);
+/* generation: argv[1]. The loop begins when its predecessor is gone. */
+struct experts *experts_open(const char *generation, struct err *e);
 noreturn void experts_loop(struct experts *x);
 
 /*

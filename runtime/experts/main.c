@@ -5,10 +5,10 @@
  */
 #include "runtime/experts/experts.h"
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct err e = {0};
-	struct experts *x = experts_open(&e);
+	struct experts *x = experts_open(argc > 1 ? argv[1] : NULL, &e);
 
 	if (!x || server_confine(&x->s, ROLE_EXPERTS, &e))
 		return server_die(ROLE_EXPERTS, &e);

@@ -86,9 +86,14 @@ int slots_open(struct slots *t, const struct server *s, struct err *e)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the table of %u slots",
 				t->n);
 	t->all = t->n >= s->model.index->experts.count;
-	adopt(t);
 	return stream_open(&t->stream, FD_URING, u->params, u->base, p->piece_bytes, drive, files,
 			   e);
+}
+
+void slots_take_over(struct slots *t)
+{
+	if (t->n)
+		adopt(t);
 }
 
 /* Whether a slot may be given to another expert. */

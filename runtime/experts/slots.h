@@ -51,10 +51,10 @@ struct slots {
 	struct stream *stream;
 };
 
-/*
- * Attaches to the table: slots that are ready stay ready. A dense model has no slots and no stream.
- */
+/* Memory and stream; nothing of the table is read yet. A dense model has no slots and no stream. */
 MUST_CHECK int slots_open(struct slots *t, const struct server *s, struct err *e);
+/* Attaches to the table, whose owner this process now is: slots that are ready stay ready. */
+void slots_take_over(struct slots *t);
 
 /*
  * A step begins that will ask for the experts of `route` ([rows][top_k], checked; error: [rows]).

@@ -103,7 +103,6 @@ static int open_memory(struct gateway *g, struct err *e)
 
 int gateway_open(struct gateway *g, const struct attach *at, const struct index *ix, struct err *e)
 {
-	const struct layout *l = &at->layout;
 	size_t rendered;
 	void *block;
 	int rc;
@@ -122,7 +121,16 @@ int gateway_open(struct gateway *g, const struct attach *at, const struct index 
 	if (!block)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "gateway: no memory for events");
 	g->rendered = out_make(block, rendered);
-	record_open(&g->rings, attach_at(at, OBJ_CLIENT, l->client_record), l->client_record_size);
+	return 0;
+}
+
+void gateway_take_over(struct gateway *g)
+{
+	const struct layout *l = &g->at.layout;
+
+	attach_take_over(&g->at);
+	record_open(&g->rings, attach_at(&g->at, OBJ_CLIENT, l->client_record),
+		    l->client_record_size);
 	rings_repair(g);
 	for (uint32_t i = 0; i < CONN_PLACES; i++)
 		conn_attach(g, i);
@@ -131,8 +139,7 @@ int gateway_open(struct gateway *g, const struct attach *at, const struct index 
 					  : AREA_FREED; /* a predecessor may have touched it */
 	conn_clean_areas(g);
 	/* not in a step: it never is in one that could hang for others */
-	atomic_store_explicit(&at->log->progress[0].step, UINT64_MAX, memory_order_relaxed);
-	return 0;
+	atomic_store_explicit(&g->at.log->progress[0].step, UINT64_MAX, memory_order_relaxed);
 }
 
 void gateway_close(struct gateway *g)

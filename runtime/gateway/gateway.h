@@ -134,10 +134,12 @@ struct gateway {
 };
 
 /*
- * Reads all records of attached objects; ix is the checked index among them. Returns 0 or -errno.
+ * Memory and tokenizer; ix is the checked index among the attached objects. Returns 0 or -errno.
  */
 MUST_CHECK int gateway_open(struct gateway *g, const struct attach *at, const struct index *ix,
 			    struct err *e);
+/* When its predecessor is gone: reads all records, which from now on are its own. */
+void gateway_take_over(struct gateway *g);
 void gateway_close(struct gateway *g);
 
 /*

@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static struct gateway gateway;
 	const struct index *ix;
@@ -16,6 +16,7 @@ int main(void)
 	struct err e = {0};
 
 	if (attach_open(&at, ROLE_CLIENT, &e) ||
+	    attach_generation(&at, argc > 1 ? argv[1] : NULL, &e) ||
 	    index_open(&ix, attach_at(&at, OBJ_INDEX, sizeof(struct object_header)),
 		       at.bytes[OBJ_INDEX] - sizeof(struct object_header), &e) ||
 	    gateway_open(&gateway, &at, ix, &e) || sandbox_files(at.node->sandbox_lacks, &e) ||
@@ -23,6 +24,7 @@ int main(void)
 		fprintf(stderr, "penstock: gateway: %s\n", e.text);
 		return e.status ? e.status : STATUS_FAILED;
 	}
+	gateway_take_over(&gateway);
 	gateway_loop(&gateway);
 	return STATUS_OK;
 }

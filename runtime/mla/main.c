@@ -5,10 +5,10 @@
  */
 #include "runtime/mla/mla.h"
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct err e = {0};
-	struct mla *m = mla_open(&e);
+	struct mla *m = mla_open(argc > 1 ? argv[1] : NULL, &e);
 
 	if (!m || server_confine(&m->s, ROLE_MLA, &e))
 		return server_die(ROLE_MLA, &e);

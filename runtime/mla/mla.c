@@ -33,7 +33,7 @@ static void repair(struct mla *m)
 	attach_ring(&m->s.at, ROLE_ROUTER);
 }
 
-struct mla *mla_open(struct err *e)
+struct mla *mla_open(const char *generation, struct err *e)
 {
 	struct mla *m = calloc(1, sizeof(*m));
 	const struct plan *p;
@@ -41,7 +41,7 @@ struct mla *mla_open(struct err *e)
 
 	if (!m)
 		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
-	if (!m || server_open(&m->s, ROLE_MLA, e))
+	if (!m || server_open(&m->s, ROLE_MLA, generation, e))
 		return NULL;
 	p = m->s.at.plan;
 	rows = p->rows[0] > p->rows[1] ? p->rows[0] : p->rows[1];
@@ -57,10 +57,15 @@ struct mla *mla_open(struct err *e)
 		m->attend0[b] = server_ring(&m->s, RING_ATTEND0, b);
 		m->attend[b] = server_ring(&m->s, RING_ATTEND, b);
 	}
+	return m;
+}
+
+static void take_over(struct mla *m)
+{
+	server_take_over(&m->s);
 	record_open(&m->record, attach_at(&m->s.at, OBJ_MLA, m->s.at.layout.mla_record),
 		    sizeof(struct mla_record));
 	repair(m);
-	return m;
 }
 
 static uint16_t *kv_page(const struct mla *m, uint32_t page)
@@ -294,6 +299,7 @@ static bool more(void *context)
 
 noreturn void mla_loop(struct mla *m)
 {
+	take_over(m);
 	for (;;) {
 		while (serve(m))
 			;

@@ -36,7 +36,8 @@ struct mla_step {
 MUST_CHECK int mla_prepare(struct mla_step *st, bool from_router, struct err *e);
 
 /* Attaches, makes room for the largest batch. NULL with a text. */
-struct mla *mla_open(struct err *e);
+/* generation: argv[1]. The loop begins when its predecessor is gone. */
+struct mla *mla_open(const char *generation, struct err *e);
 
 /* Serves messages, decode before prefill, until killed. */
 noreturn void mla_loop(struct mla *m);

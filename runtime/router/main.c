@@ -5,10 +5,10 @@
  */
 #include "runtime/router/router.h"
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct err e = {0};
-	struct router *r = router_open(&e);
+	struct router *r = router_open(argc > 1 ? argv[1] : NULL, &e);
 
 	if (!r || server_confine(&r->s, ROLE_ROUTER, &e))
 		return server_die(ROLE_ROUTER, &e);

@@ -129,16 +129,14 @@ static bool scratch_open(struct router *r)
 	       r->token && r->source && r->picked && r->picked_x && r->logits;
 }
 
-struct router *router_open(struct err *e)
+struct router *router_open(const char *generation, struct err *e)
 {
 	struct router *r = calloc(1, sizeof(*r));
-	const struct attach *a;
 
 	if (!r)
 		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
-	if (!r || server_open(&r->s, ROLE_ROUTER, e))
+	if (!r || server_open(&r->s, ROLE_ROUTER, generation, e))
 		return NULL;
-	a = &r->s.at;
 	if (!scratch_open(r)) {
 		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the router's rows");
 		return NULL;
@@ -148,6 +146,18 @@ struct router *router_open(struct err *e)
 		r->finish[b] = server_ring(&r->s, RING_FINISH, b);
 	}
 	r->announce = server_ring(&r->s, RING_ANNOUNCE, 0);
+	if (!pay_open(r)) {
+		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the router's rows");
+		return NULL;
+	}
+	return r;
+}
+
+static void take_over(struct router *r)
+{
+	const struct attach *a = &r->s.at;
+
+	server_take_over(&r->s);
 	record_open(&r->record, attach_at(a, OBJ_ROUTER, a->layout.router_record),
 		    a->layout.router_record_size);
 	for (uint32_t b = 0; b < BATCHES; b++) {
@@ -156,10 +166,6 @@ struct router *router_open(struct err *e)
 				1; /* 0 means no pass; committed with the first step */
 	}
 	requests_open(r);
-	if (!pay_open(r)) {
-		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the router's rows");
-		return NULL;
-	}
 	pages_open(r);
 	steps_repair(r);
 	/*
@@ -167,7 +173,6 @@ struct router *router_open(struct err *e)
 	 * connection's pass
 	 */
 	memset(r->again, 1, sizeof(r->again));
-	return r;
 }
 
 /* Takes one announcement. */
@@ -230,6 +235,7 @@ static bool more(void *context)
 
 noreturn void router_loop(struct router *r)
 {
+	take_over(r);
 	for (;;) {
 		bool busy;
 

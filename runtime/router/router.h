@@ -95,7 +95,8 @@ uint32_t router_known(const struct router_seq *q);
 uint32_t router_token_at(const struct router *r, uint32_t conn, uint32_t position);
 void router_commit(struct router *r);
 
-struct router *router_open(struct err *e);
+/* generation: argv[1]. The loop begins when its predecessor is gone. */
+struct router *router_open(const char *generation, struct err *e);
 noreturn void router_loop(struct router *r);
 
 /* ---- requests.c: what the client role wants ---- */

@@ -3,22 +3,55 @@
 
 #include "ipc/sandbox.h"
 #include "runtime/clock.h"
+#include "runtime/huge.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum {
+	WHOLE_STEP = 64 << 20 /* between two looks whether it is needed */
+};
+
 _Static_assert(TEAM_AWAKE == (int)BELL_AWAKE && TEAM_ASLEEP == (int)BELL_ASLEEP,
 	       "one word, two readers");
 
-int server_open(struct server *s, enum role role, struct err *e)
+/* Map what is there of an object already, which a successor would touch page by page. */
+static void make_whole(const struct server *s, enum object object, uint64_t bytes)
+{
+	for (uint64_t at = 0; at < bytes && attach_stands_by(&s->at); at += WHOLE_STEP)
+		huge_touch(attach_at(&s->at, object, at),
+			   bytes - at < WHOLE_STEP ? bytes - at : WHOLE_STEP);
+}
+
+/* Weights that are not loaded and slots that are not made are left alone: this would make them. */
+static void stand_by(const struct server *s)
+{
+	const struct plan *p = s->at.plan;
+
+	make_whole(s, OBJ_INDEX, p->index_bytes);
+	/* acquire: as in server_wait_layer */
+	if (atomic_load_explicit(&s->resident->loaded, memory_order_acquire) >=
+	    s->model.index->load_bytes)
+		make_whole(s, OBJ_RESIDENT, s->at.bytes[OBJ_RESIDENT]);
+	/* acquire: all are there */
+	if (s->at.role == ROLE_EXPERTS && p->slots &&
+	    atomic_load_explicit(&s->at.node->slot_pieces, memory_order_acquire) *
+			    p->slots_per_piece >=
+		    p->slots)
+		make_whole(s, OBJ_SLOTS, s->at.bytes[OBJ_SLOTS]);
+}
+
+int server_open(struct server *s, enum role role, const char *generation, struct err *e)
 {
 	const struct index *ix;
 	int rc;
 
 	memset(s, 0, sizeof(*s));
 	rc = attach_open(&s->at, role, e);
+	if (!rc)
+		rc = attach_generation(&s->at, generation, e);
 	if (rc)
 		return rc;
 	rc = index_open(&ix, attach_at(&s->at, OBJ_INDEX, sizeof(struct object_header)),
@@ -38,8 +71,17 @@ int server_open(struct server *s, enum role role, struct err *e)
 	rc = sandbox_files(s->at.node->sandbox_lacks, e);
 	if (rc)
 		return rc;
-	s->team = team_start(s->at.plan->workers, s->bell, sizeof(struct bell), e);
+	if (attach_stands_by(&s->at))
+		stand_by(s);
+	/* on words of its own: the role's may still be another's */
+	s->team = team_start(s->at.plan->workers, NULL, 0, e);
 	return s->team ? 0 : -ENOMEM;
+}
+
+void server_take_over(struct server *s)
+{
+	attach_take_over(&s->at);
+	team_move(s->team, s->bell);
 }
 
 void *server_array(size_t n, size_t size)

@@ -32,8 +32,17 @@ struct server {
 	struct bell *bell; /* the leader's own */
 };
 
-/* Attaches, checks index and model, starts the team. */
-MUST_CHECK int server_open(struct server *s, enum role role, struct err *e);
+/*
+ * Attaches, checks index and model, starts the team. `generation` is argv[1]; a spare also makes
+ * its maps of the weights whole, as long as it is not needed.
+ */
+MUST_CHECK int server_open(struct server *s, enum role role, const char *generation, struct err *e);
+
+/*
+ * Behind server_confine: waits until its predecessor is gone. What it finds in its own object from
+ * here on is committed.
+ */
+void server_take_over(struct server *s);
 
 /*
  * Scratch memory at start: n elements on whole cache lines, contents of no interest; NULL if there

@@ -25,11 +25,12 @@ int main(int argc, char **argv)
 	enum role role = role_named(argv[0]);
 	struct bell *bell;
 
-	(void)argc;
-	if (role == ROLE_COUNT || attach_open(&a, role, &e)) {
+	(void)argc; /* argv ends with NULL */
+	if (role == ROLE_COUNT || attach_open(&a, role, &e) || attach_generation(&a, argv[1], &e)) {
 		fprintf(stderr, "penstock: %s: %s\n", argv[0], e.text);
 		return 1;
 	}
+	attach_take_over(&a);
 	bell = &a.bells->bell[role][0];
 	for (;;) {
 		bell_prepare(bell);

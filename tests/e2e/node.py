@@ -109,15 +109,23 @@ class Node:
             return None
 
     def children(self):
-        """{program: pid} of the servers."""
+        """{program: pid} of the servers, less their spares: of two processes of a program the one of the lower generation serves."""
         found = {}
+        for program, generation, pid in sorted(self.processes(), reverse=True):
+            found[program] = pid
+        return found
+
+    def processes(self):
+        """[(program, generation, pid)] of the servers and their spares; a server without spares has generation 0."""
+        found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 with open(f"/proc/{pid}/stat") as f:
                     stat = f.read()
                 if int(stat.rsplit(")", 1)[1].split()[1]) == self.pid and stat.rsplit(")", 1)[1].split()[0] != "Z":
                     with open(f"/proc/{pid}/cmdline") as f:
-                        found[os.path.basename(f.read().split("\0")[0])] = int(pid)
+                        words = f.read().split("\0")
+                    found.append((os.path.basename(words[0]), int(words[1]) if words[1:] and words[1].isdigit() else 0, int(pid)))
             except (OSError, IndexError):
                 pass
         return found

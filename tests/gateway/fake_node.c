@@ -26,6 +26,7 @@ static void open_gateway(struct fake_node *n)
 		fprintf(stderr, "%s\n", e.text);
 		abort();
 	}
+	gateway_take_over(n->g);
 }
 
 static void make_index(struct fake_node *n)
