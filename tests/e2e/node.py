@@ -139,8 +139,11 @@ class Node:
 def crash(pid):
     """A fault of the process itself (a signal sent from outside does not reach the first process of a PID namespace): puts an instruction that
     does not exist where its first thread sleeps, and makes that go on. As root only."""
-    with open(f"/proc/{pid}/syscall") as f:
-        pc = int(f.read().split()[-1], 16)
+    words = ["running"]
+    while words == ["running"]:
+        with open(f"/proc/{pid}/syscall") as f:
+            words = f.read().split()
+    pc = int(words[-1], 16)
     with open(f"/proc/{pid}/mem", "r+b", buffering=0) as f:
         f.seek(pc - 2)  # the call itself is made again
         f.write(b"\x0f\x0b\x0f\x0b")
