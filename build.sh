@@ -487,6 +487,7 @@ usage() {
 		  test [NAME...]          every test, or those whose path contains one of the names
 		  lint [--fix]            warnings of both compilers, cppcheck, shellcheck, format (--fix: formats in place)
 		  fuzz [SECONDS [NAME]]   every fuzz target, or one, for SECONDS each (10)
+		  image [MODEL [FILE]]    a disk that boots, of the demo model or another (build/demo.img)
 		  install [PREFIX]        into PREFIX/libexec/penstock, with PREFIX/bin/penstock (/usr/local)
 		  clean                   deletes build/, except the downloads
 	EOF
@@ -607,12 +608,129 @@ command_install() {
 	say "installed in $prefix/libexec/penstock"
 }
 
+# ---------------------------------------------------------------------------------------------------------------
+# The node's program: Debian's kernel, an initramfs and a command line in one file for UEFI firmware
+
+# What a node can need: drives, the channel to the host, buttons, firmware's variables, watchdogs, temperatures. No
+# network. A name that the kernel lacks or has built in is left out.
+node_modules=(
+	nvme vmd ahci sd_mod virtio_pci virtio_mmio virtio_blk virtio_scsi
+	virtio_console vmw_vsock_virtio_transport hv_sock
+	button evdev efivarfs
+	i6300esb iTCO_wdt sp5100_tco wdat_wdt ipmi_watchdog softdog
+	coretemp k10temp drivetemp
+)
+node_programs=(init loader gateway router mla experts scribe)
+
+# fetch_node : Debian's kernel and the stub, unpacked in build/node/debian. What security updates bring is taken; its
+# version stands in the image's list.
+fetch_node() {
+	local dir=build/node/debian package
+	[ ! -e $dir/done ] || return 0
+	need dpkg-deb=dpkg
+	rm -rf $dir
+	mkdir -p $dir build/downloads/node
+	(
+		cd build/downloads/node
+		if ! compgen -G 'linux-image-*.deb' >/dev/null || ! compgen -G 'systemd-boot-efi_*.deb' >/dev/null; then
+			say "fetching Debian's kernel and systemd's stub"
+			package=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends: linux-image/ { print $2; exit }')
+			[ -n "$package" ] || die "apt knows no linux-image-amd64: run apt-get update (Debian 12)"
+			apt-get download -q "$package" systemd-boot-efi >&2
+		fi
+	)
+	for package in build/downloads/node/*.deb; do
+		dpkg-deb -x "$package" $dir
+	done
+	touch $dir/done
+}
+
+# module_file NAME : its path, or nothing.
+module_file() {
+	find build/node/debian/lib/modules -name "$1.ko" -o -name "${1//_/-}.ko" -o -name "${1//-/_}.ko" | head -n 1
+}
+
+# module_order NAME... : the names in an order in which each comes after those that it needs.
+module_order() {
+	local name file need
+	for name; do
+		file=$(module_file "$name")
+		if [ -z "$file" ] || [ -n "${ordered[${file##*/}]-}" ]; then
+			continue
+		fi
+		ordered[${file##*/}]=1
+		for need in $(objcopy -O binary --only-section=.modinfo "$file" /dev/stdout | tr '\0' '\n' |
+			sed -n 's/^depends=//p; s/^softdep=pre: //p' | tr ',' ' '); do
+			module_order "$need"
+		done
+		echo "$file"
+	done
+}
+
+# make_node : build/node/node.efi.
+make_node() {
+	local tree=build/node/root dir=build/node stub kernel file name size end at=0
+	local -A ordered=()
+	need objcopy=binutils cpio=cpio zstd=zstd
+	ninja_run
+	fetch_node
+	stub=$dir/debian/usr/lib/systemd/boot/efi/linuxx64.efi.stub
+	kernel=$(find $dir/debian/boot -name 'vmlinuz-*')
+	rm -rf $tree
+	mkdir -p $tree/{dev,proc,sys,run,modules}
+	for name in "${node_programs[@]}"; do
+		install -m 755 build/bin/"$name" $tree/
+	done
+	module_order "${node_modules[@]}" >$dir/modules
+	while read -r file; do
+		install -m 644 "$file" $tree/modules/
+		echo "${file##*/}" >>$tree/modules/order
+	done <$dir/modules
+	# what the image holds: `penstock node list` prints it
+	{
+		echo "$(stat -c %s "$kernel") $(sha256sum "$kernel" | cut -d' ' -f1) ${kernel##*/}"
+		echo "$(stat -c %s $stub) $(sha256sum $stub | cut -d' ' -f1) ${stub##*/}"
+		(cd $tree && find . -type f | LC_ALL=C sort | while read -r file; do
+			echo "$(stat -c %s "$file") $(sha256sum "$file" | cut -d' ' -f1) ${file#.}"
+		done)
+	} >$dir/contents
+	install -m 644 $dir/contents $tree/contents
+	find $tree -exec touch -h -d @0 {} +
+	(cd $tree && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc --reproducible -R 0:0) |
+		zstd -q -19 -T1 >$dir/initrd
+	printf '%1024s' ' ' >$dir/cmdline
+	printf 'ID=penstock\nPRETTY_NAME=Penstock\n' >$dir/osrel
+	# each section at a page of its own, behind the stub's last one
+	while read -r size end; do
+		at=$((16#$size + 16#$end > at ? 16#$size + 16#$end : at))
+	done < <(objdump -h $stub | awk '/^ *[0-9]+ \./ { print $3, $4 }')
+	local sections=()
+	for name in osrel cmdline linux initrd; do
+		case $name in
+		linux) file=$kernel ;;
+		*) file=$dir/$name ;;
+		esac
+		at=$(((at + 4095) / 4096 * 4096))
+		size=$(stat -c %s "$file")
+		sections+=(--add-section ".$name=$file" --change-section-vma ".$name=$at")
+		at=$((at + size))
+	done
+	objcopy "${sections[@]}" $stub $dir/node.efi.new
+	mv $dir/node.efi.new $dir/node.efi
+}
+
+command_image() {
+	make_node
+	build/bin/penstock image "${1-images/demo}" "${2-build/demo.img}" --node build/node/node.efi
+	say "${2-build/demo.img} is a disk that boots; images/README.md says how it gets onto one"
+}
+
 command_clean() {
 	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name downloads ! -name .lock -exec rm -rf {} +
 }
 
 case ${1-help} in
-build | run | test | lint | fuzz | install | clean)
+build | run | test | lint | fuzz | image | install | clean)
 	name=$1
 	shift
 	"command_$name" "$@"

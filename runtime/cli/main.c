@@ -25,6 +25,8 @@ static const struct command {
 	{"bench", cmd_bench, "the limits of this machine, and a node beside them"},
 	{"chaos", cmd_chaos, "kill servers of a working node and compare the replies"},
 	{"top", cmd_top, "what a running node is doing"},
+	{"image", cmd_image, "a disk that boots with a model on it"},
+	{"relay", cmd_relay, "a booted node's port as a socket on its host"},
 	{"tokenize", cmd_tokenize, "text to token ids and back, a line of JSON each"},
 	{"template", cmd_template, "messages to the prompt's text and ids"},
 };
