@@ -7,6 +7,7 @@
 #define BOOT_INIT_H
 
 #include "boot/listen.h"
+#include "boot/machine.h"
 #include "boot/objects.h"
 #include "boot/options.h"
 #include "boot/plan.h"
@@ -24,6 +25,8 @@ enum {
 	TAG_RINGS, /* an io_uring is ready */
 	TAG_LISTEN,
 	TAG_COUNTERS,        /* somebody asks for the counters */
+	TAG_BUTTON,          /* the machine's power button */
+	TAG_PORT,            /* the machine's port to its host */
 	TAG_SERVER = 0x1000, /* + role: its process has ended */
 	TAG_SPARE = 0x2000,  /* + role: its spare has ended */
 	TAG_CONN = 0x10000   /* + connection */
@@ -80,6 +83,8 @@ struct init {
 	struct rings rings;
 	int ring_error; /* the maker's, as last logged */
 	struct pump pump;
+	struct machine machine;
+	bool machine_soon; /* machine_tick wants to be called again soon */
 	struct listen_socket listen, counters;
 	struct progress_line progress;
 	struct spawn spawn; /* scratch of the next start */

@@ -1,8 +1,6 @@
 /* The listening socket; see listen.h. */
 #include "boot/listen.h"
 
-#include "ipc/watch.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -163,7 +161,8 @@ int listen_open(struct listen_socket *s, const char *path, struct err *e)
 	return rc ? rc : bind_path(s, e);
 }
 
-int listen_counters(struct listen_socket *s, const struct listen_socket *main, struct err *e)
+int listen_beside(struct listen_socket *s, const struct listen_socket *main, const char *suffix,
+		  struct err *e)
 {
 	int rc;
 
@@ -171,7 +170,7 @@ int listen_counters(struct listen_socket *s, const struct listen_socket *main, s
 	s->fd = -1;
 	if (!main->path[0])
 		return 0;
-	if (snprintf(s->path, sizeof(s->path), "%s%s", main->path, WATCH_SUFFIX) >=
+	if (snprintf(s->path, sizeof(s->path), "%s%s", main->path, suffix) >=
 	    (int)sizeof(s->path)) {
 		s->path[0] = '\0';
 		return 0;

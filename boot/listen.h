@@ -26,11 +26,12 @@ struct listen_socket {
 MUST_CHECK int listen_open(struct listen_socket *s, const char *path, struct err *e);
 
 /*
- * Binds the socket of the counters (ipc/watch.h) beside `main`. Where that was passed by
- * LISTEN_FDS, or the name does not fit, there is none: s->fd is -1. Errors as above.
+ * Binds a socket beside `main`, of its name and `suffix`: for the counters (ipc/watch.h), or a
+ * relay's control. Where main was passed by LISTEN_FDS, or the name does not fit, there is none:
+ * s->fd is -1. Errors as above.
  */
-MUST_CHECK int listen_counters(struct listen_socket *s, const struct listen_socket *main,
-			       struct err *e);
+MUST_CHECK int listen_beside(struct listen_socket *s, const struct listen_socket *main,
+			     const char *suffix, struct err *e);
 
 /* Takes the path away if it is still ours. Connections go on. */
 void listen_close(struct listen_socket *s);

@@ -18,6 +18,7 @@
 #include "runtime/clock.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -27,8 +28,9 @@
 enum {
 	EVENTS = 64,
 	DEADLINE_LOOK_MS = 250,
-	WAKE_MS = 1000, /* bell.h 5 */
-	ACTIVE_S = 3    /* after a byte moved, a request may be on its way to the router */
+	MACHINE_LOOK_MS = 20, /* the port to the host is not there yet, or takes no more */
+	WAKE_MS = 1000,       /* bell.h 5 */
+	ACTIVE_S = 3          /* after a byte moved, a request may be on its way to the router */
 };
 
 static void read_signal(struct init *in)
@@ -86,6 +88,10 @@ static void dispatch(struct init *in, const struct epoll_event *ev)
 		read_bell(in);
 	else if (tag == TAG_RINGS)
 		see_rings(in);
+	else if (tag == TAG_PORT)
+		port_event(&in->machine.port);
+	else if (tag == TAG_BUTTON && machine_pressed(&in->machine))
+		stage_signal(in, SIGTERM);
 }
 
 /* One look at everything. Returns whether something moved. */
@@ -102,6 +108,8 @@ static bool look(struct init *in)
 			  (const uint64_t[5]){ROLE_CLIENT, 0, 0, 0, 0});
 		supervise_kill(in, ROLE_CLIENT);
 	}
+	if (in->machine.here && in->pump.in)
+		in->machine_soon = machine_tick(&in->machine, in->epoll, TAG_PORT);
 	return rc > 0;
 }
 
@@ -142,6 +150,8 @@ int loop_run(struct init *in)
 		atomic_thread_fence(memory_order_seq_cst);
 		if (look(in))
 			ms = 0;
+		if (in->machine_soon)
+			ms = sooner(ms, MACHINE_LOOK_MS);
 		if (in->exit_status >= 0)
 			break;
 		n = epoll_wait(in->epoll, ev, EVENTS, ms);

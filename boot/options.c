@@ -35,6 +35,9 @@ static int check(const struct boot_options *o, unsigned isa, struct err *e)
 	if (o->template_name && !is_template(o->template_name))
 		return err_exit(e, STATUS_USAGE, -EINVAL, "--template: \"%.60s\" is none of %s",
 				o->template_name, TEMPLATE_NAMES);
+	if (o->root && (strlen(o->root) != 64 || o->root[strspn(o->root, "0123456789abcdef")]))
+		return err_exit(e, STATUS_USAGE, -EINVAL,
+				"--root: 64 digits, as `penstock pack` prints them");
 	if (isa && !cpu_isa_usable((enum cpu_isa)(isa - 1)))
 		return err_exit(e, STATUS_MEMORY, -ENOTSUP,
 				"--isa: this CPU has no %s; leave the option out to use %s",
@@ -124,6 +127,11 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 		 .to = &o->trace_routes,
 		 .value = "FILE",
 		 .help = "write the experts of every row (format: ipc/trace.h)"},
+		{.name = "root",
+		 .type = OPT_STRING,
+		 .to = &o->root,
+		 .value = "HASH",
+		 .help = "refuse a packed store whose root is another"},
 		{.name = "sandbox",
 		 .type = OPT_ENUM,
 		 .to = &o->sandbox,

@@ -4,6 +4,7 @@
 #include "ipc/record.h"
 #include "runtime/clock.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -43,8 +44,27 @@ static void publish(struct pump *p, _Atomic uint64_t *field, uint64_t value)
 	p->wake = true;
 }
 
-static void watch(struct pump *p, unsigned i, uint32_t events)
+/* ---- Sockets ---- */
+
+static ssize_t socket_send(struct pump *p, unsigned i, const void *data, size_t len)
 {
+	ssize_t n = send(p->conn[i].fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (n >= 0)
+		return n;
+	return errno == ENOBUFS || errno == ENOMEM ? -EAGAIN : -errno;
+}
+
+static ssize_t socket_receive(struct pump *p, unsigned i, void *data, size_t len)
+{
+	ssize_t n = recv(p->conn[i].fd, data, len, MSG_DONTWAIT);
+
+	return n < 0 ? -errno : n;
+}
+
+static void socket_await(struct pump *p, unsigned i, bool blocked, uint64_t room)
+{
+	uint32_t events = (blocked ? EPOLLOUT : 0u) | (room ? EPOLLIN : 0u);
 	struct epoll_event ev = {.events = events, .data.u64 = p->conn_tag + i};
 
 	if (p->conn[i].events == events)
@@ -53,11 +73,13 @@ static void watch(struct pump *p, unsigned i, uint32_t events)
 	epoll_ctl(p->epoll, EPOLL_CTL_MOD, p->conn[i].fd, &ev);
 }
 
-/*
- * The client is gone, or has got everything. A child between fork and exec may still hold the
- * socket: so shut down, do not only close.
- */
-static void drop(struct pump *p, unsigned i)
+static bool socket_shut(struct pump *p, unsigned i)
+{
+	return !shutdown(p->conn[i].fd, SHUT_WR);
+}
+
+/* A child between fork and exec may still hold the socket: so shut down, do not only close. */
+static void socket_drop(struct pump *p, unsigned i)
 {
 	struct pump_conn *c = &p->conn[i];
 
@@ -65,6 +87,18 @@ static void drop(struct pump *p, unsigned i)
 	shutdown(c->fd, SHUT_RDWR);
 	close(c->fd);
 	c->fd = -1;
+}
+
+static const struct pump_link socket_link = {socket_send, socket_receive, socket_await, socket_shut,
+					     socket_drop};
+
+/* The client is gone, or has got everything. */
+static void drop(struct pump *p, unsigned i)
+{
+	struct pump_conn *c = &p->conn[i];
+
+	c->link->drop(p, i);
+	c->link = NULL;
 	c->waits_free = true;
 	c->look = false;
 	c->linger_until_ns = 0;
@@ -78,7 +112,7 @@ static bool is_free(const struct pump *p, unsigned i)
 	const struct conn_in *in = &p->in[i];
 	struct conn_head h;
 
-	return p->conn[i].fd < 0 && read_record(p, i, &h, sizeof(h)) && h.state == CONN_FREE &&
+	return !p->conn[i].link && read_record(p, i, &h, sizeof(h)) && h.state == CONN_FREE &&
 	       h.life == p->conn[i].life && h.rx_head == own(&in->rx_tail) &&
 	       h.tx_tail == own(&in->tx_head);
 }
@@ -98,7 +132,7 @@ static bool is_idle(const struct pump *p, unsigned i)
 	const struct conn_in *in = &p->in[i];
 	struct conn_record r;
 
-	return p->conn[i].fd >= 0 && read_record(p, i, &r, offsetof(struct conn_record, own)) &&
+	return p->conn[i].link && read_record(p, i, &r, offsetof(struct conn_record, own)) &&
 	       r.head.life == p->conn[i].life && r.head.state == CONN_OPEN &&
 	       r.head.rx_head == own(&in->rx_tail) && r.head.tx_tail == own(&in->tx_head) &&
 	       !r.request.live;
@@ -107,9 +141,9 @@ static bool is_idle(const struct pump *p, unsigned i)
 /* Whether somebody waits in the backlog: nobody is closed for nobody. */
 static bool newcomer(const struct pump *p)
 {
-	struct pollfd l = {.fd = p->listener, .events = POLLIN};
+	struct pollfd l = {.fd = p->listener, .events = POLLIN}; /* a negative one is left out */
 
-	return poll(&l, 1, 0) > 0;
+	return p->waiting || poll(&l, 1, 0) > 0;
 }
 
 /* Closes the one that has been idle longest, unless one is on its way out already. */
@@ -147,26 +181,35 @@ static void after_free(struct pump *p, unsigned i)
 			  1);
 }
 
-static void take(struct pump *p, unsigned i, int fd)
+/* A new life of a free connection. */
+static void begin(struct pump *p, unsigned i, const struct pump_link *link)
 {
 	struct pump_conn *c = &p->conn[i];
-	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = p->conn_tag + i};
 	uint64_t now = clock_now_ns();
 
-	if (epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &ev)) {
-		close(fd);
-		return;
-	}
 	if (c->waits_free)
 		after_free(p, i); /* freed since the last look */
 	*c = (struct pump_conn){
-		.fd = fd, .given = c->given, .events = EPOLLIN, .life = c->life + 1, .look = true};
+		.link = link, .fd = -1, .given = c->given, .life = c->life + 1, .look = true};
 	atomic_store_explicit(&p->in[i].since_ns, now, memory_order_relaxed);
 	atomic_store_explicit(&p->in[i].sent_ns, now, memory_order_relaxed);
 	publish(p, &p->in[i].life, c->life);
 	p->active_ns = now;
 	count_add(p->log, COUNT_ACCEPTED, 1);
 	count_add(p->log, COUNT_CONNECTIONS, 1);
+}
+
+static void take(struct pump *p, unsigned i, int fd)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = p->conn_tag + i};
+
+	if (epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &ev)) {
+		close(fd);
+		return;
+	}
+	begin(p, i, &socket_link);
+	p->conn[i].fd = fd;
+	p->conn[i].events = EPOLLIN;
 }
 
 void pump_accept(struct pump *p)
@@ -196,6 +239,53 @@ void pump_accept(struct pump *p)
 	}
 }
 
+/* ---- Clients of a device ---- */
+
+int pump_take(struct pump *p, const struct pump_link *link, unsigned channel)
+{
+	int i;
+
+	if (p->ending)
+		return -ESHUTDOWN;
+	i = find_free(p);
+	p->waiting = i < 0;
+	if (i < 0) {
+		make_room(p);
+		return -EAGAIN;
+	}
+	begin(p, (unsigned)i, link);
+	p->conn[i].channel = channel;
+	return i;
+}
+
+void pump_put(struct pump *p, unsigned i, const void *data, size_t len)
+{
+	struct conn_in *in = &p->in[i];
+	uint64_t tail = own(&in->rx_tail);
+	char *ring = p->rx + (size_t)i * CONN_RING;
+	size_t at = tail % CONN_RING, first = len < CONN_RING - at ? len : CONN_RING - at;
+
+	assert(len <= CONN_RING);
+	memcpy(ring + at, data, first);
+	memcpy(ring, (const char *)data + first, len - first);
+	publish(p, &in->rx_tail, tail + len);
+	count_add(p->log, COUNT_BYTES_IN, len);
+	p->active_ns = clock_now_ns();
+	atomic_store_explicit(&in->sent_ns, p->active_ns, memory_order_relaxed);
+	p->conn[i].look = true;
+}
+
+void pump_put_end(struct pump *p, unsigned i)
+{
+	publish(p, &p->in[i].eof, p->conn[i].life);
+}
+
+void pump_gone(struct pump *p, unsigned i)
+{
+	if (p->conn[i].link)
+		drop(p, i);
+}
+
 /* ---- Moving bytes ---- */
 
 /* Sends [tx_head, tail). Returns false if the client is gone. */
@@ -208,12 +298,12 @@ static bool send_out(struct pump *p, unsigned i, uint64_t tail, bool *blocked)
 	while (head != tail) {
 		size_t at = head % CONN_RING;
 		size_t len = tail - head < CONN_RING - at ? tail - head : CONN_RING - at;
-		ssize_t n = send(p->conn[i].fd, ring + at, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = p->conn[i].link->send(p, i, ring + at, len);
 
-		if (n < 0 && errno == EINTR)
+		if (n == -EINTR)
 			continue;
 		if (n < 0) {
-			*blocked = errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM;
+			*blocked = n == -EAGAIN;
 			break;
 		}
 		head += (uint64_t)n;
@@ -237,12 +327,12 @@ static bool receive(struct pump *p, unsigned i, uint64_t head)
 	while (tail - head < CONN_RING) {
 		size_t at = tail % CONN_RING, space = CONN_RING - (size_t)(tail - head);
 		size_t len = space < CONN_RING - at ? space : CONN_RING - at;
-		ssize_t n = recv(p->conn[i].fd, ring + at, len, MSG_DONTWAIT);
+		ssize_t n = p->conn[i].link->receive(p, i, ring + at, len);
 
-		if (n < 0 && errno == EINTR)
+		if (n == -EINTR)
 			continue;
 		if (n < 0)
-			return errno == EAGAIN;
+			return n == -EAGAIN;
 		p->active_ns = clock_now_ns();
 		atomic_store_explicit(&in->sent_ns, p->active_ns, memory_order_relaxed);
 		if (n == 0) {
@@ -270,14 +360,14 @@ static bool linger(struct pump *p, unsigned i)
 	char trash[4096];
 
 	if (!c->linger_until_ns) {
-		if (shutdown(c->fd, SHUT_WR))
+		if (!c->link->shut(p, i))
 			return true;
 		c->linger_until_ns = now + LINGER_S * NS_PER_S;
 	}
 	for (unsigned n = 0; n < 64; n++) {
-		ssize_t got = recv(c->fd, trash, sizeof(trash), MSG_DONTWAIT);
+		ssize_t got = c->link->receive(p, i, trash, sizeof(trash));
 
-		if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+		if (got == 0 || (got < 0 && got != -EAGAIN && got != -EINTR))
 			return true;
 		if (got < 0)
 			break;
@@ -308,6 +398,7 @@ static int pump_one(struct pump *p, unsigned i)
 	struct conn_in *in = &p->in[i];
 	bool blocked = false, ours;
 	struct conn_head h;
+	uint64_t room;
 
 	c->version =
 		record_version(record_of(p, i)); /* before the copy: a later change is seen later */
@@ -323,7 +414,7 @@ static int pump_one(struct pump *p, unsigned i)
 		return known ? 0 : -EBADMSG;
 	}
 	give_back(p, i, h.rx_head);
-	if (c->fd < 0) {
+	if (!c->link) {
 		if (c->waits_free && is_free(p, i))
 			after_free(p, i);
 		return 0;
@@ -338,20 +429,17 @@ static int pump_one(struct pump *p, unsigned i)
 		drop(p, i);
 		return 0;
 	}
+	room = CONN_RING - (own(&in->rx_tail) - h.rx_head);
 	if (c->linger_until_ns)
-		watch(p, i, EPOLLIN);
+		c->link->await(p, i, false, CONN_RING);
 	else
-		watch(p, i,
-		      (blocked ? EPOLLOUT : 0u) |
-			      (own(&in->eof) != c->life && own(&in->rx_tail) - h.rx_head < CONN_RING
-				       ? EPOLLIN
-				       : 0u));
+		c->link->await(p, i, blocked, own(&in->eof) != c->life ? room : 0);
 	return 0;
 }
 
 void pump_event(struct pump *p, unsigned conn, uint32_t events)
 {
-	if (conn >= CONNS || p->conn[conn].fd < 0)
+	if (conn >= CONNS || !p->conn[conn].link)
 		return;
 	/*
 	 * HUP: both directions are shut, so nobody reads what would still be sent. A half-close is
@@ -370,7 +458,7 @@ int pump_scan(struct pump *p, bool all)
 	for (unsigned i = 0; i < CONNS; i++) {
 		struct pump_conn *c = &p->conn[i];
 
-		if (c->fd < 0 && !c->waits_free)
+		if (!c->link && !c->waits_free)
 			continue;
 		if (all || c->look || c->linger_until_ns ||
 		    c->version != record_version(record_of(p, i)))
@@ -392,7 +480,7 @@ int pump_scan(struct pump *p, bool all)
 bool pump_busy(struct pump *p)
 {
 	for (unsigned i = 0; i < CONNS; i++) {
-		if (p->conn[i].fd >= 0 && !p->conn[i].linger_until_ns && !is_idle(p, i))
+		if (p->conn[i].link && !p->conn[i].linger_until_ns && !is_idle(p, i))
 			return true;
 	}
 	return false;
@@ -441,4 +529,5 @@ void pump_unlisten(struct pump *p)
 		epoll_ctl(p->epoll, EPOLL_CTL_DEL, p->listener, NULL);
 	p->listener = -1;
 	p->full = false;
+	p->ending = true;
 }

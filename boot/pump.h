@@ -15,10 +15,31 @@
 #include "ipc/layout.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
+
+struct pump;
+
+/*
+ * How a client's bytes come and go: a socket of its own (below, in pump.c), or a channel of a
+ * device (boot/port.c). The pump calls; a link that has news calls pump_event.
+ */
+struct pump_link {
+	/* Sends some of the bytes: how many, or -EAGAIN: not now, or another -errno: it is gone. */
+	ssize_t (*send)(struct pump *p, unsigned conn, const void *data, size_t len);
+	/* Receives likewise; 0: the client sends no more. */
+	ssize_t (*receive)(struct pump *p, unsigned conn, void *data, size_t len);
+	/* What is awaited now: `blocked` to send on, and to receive `room` bytes (0: none). */
+	void (*await)(struct pump *p, unsigned conn, bool blocked, uint64_t room);
+	/* Nothing more will be sent. False: then there is nothing more to receive either. */
+	bool (*shut)(struct pump *p, unsigned conn);
+	void (*drop)(struct pump *p, unsigned conn);
+};
 
 struct pump_conn {
-	int fd;          /* -1: no socket */
-	uint32_t events; /* what epoll watches */
+	const struct pump_link *link; /* NULL: no client */
+	int fd;                       /* of a socket */
+	unsigned channel;             /* of a device */
+	uint32_t events;              /* what epoll watches */
 	uint64_t life, version;
 	uint64_t refused; /* version of the record whose counts were impossible, + 1 */
 	/* reply sent, our side shut: input is dropped until the client has read it; 0: not yet */
@@ -32,8 +53,11 @@ struct pump {
 	int epoll, listener;             /* listener -1: no accepts */
 	int rings_fd;                    /* the conns object, for giving memory back; -1 in tests */
 	uint64_t listener_tag, conn_tag; /* epoll data: listener_tag, conn_tag + connection */
-	bool full; /* all connections are taken: newcomers wait in the backlog */
-	bool wake; /* the gateway has something to look at */
+	bool full;    /* all connections are taken: newcomers wait in the backlog */
+	bool wake;    /* the gateway has something to look at */
+	bool ending;  /* nobody is taken any more */
+	bool waiting; /* a device's client waits for a connection */
+	void *port;   /* whose channels some connections are (boot/port.h); NULL: none */
 	struct conn_in *in;
 	char *rx;           /* in-rings */
 	const char *client; /* client object */
@@ -53,6 +77,22 @@ MUST_CHECK int pump_listen(struct pump *p, int fd, struct err *e);
 void pump_unlisten(struct pump *p);
 
 void pump_accept(struct pump *p);
+
+/*
+ * A client that came by a device: its connection, or -EAGAIN: all are taken, try again later, or
+ * -ESHUTDOWN.
+ */
+MUST_CHECK int pump_take(struct pump *p, const struct pump_link *link, unsigned channel);
+
+/* Bytes of such a client, no more than `await` had room for. */
+void pump_put(struct pump *p, unsigned conn, const void *data, size_t len);
+
+/* It sends no more. */
+void pump_put_end(struct pump *p, unsigned conn);
+
+/* It is gone. */
+void pump_gone(struct pump *p, unsigned conn);
+
 void pump_event(struct pump *p, unsigned conn, uint32_t events);
 
 /*

@@ -41,7 +41,9 @@ static void loaded(struct init *in)
 	}
 	progress_load_end(&in->progress, in->index->load_bytes, clock_now_ns());
 	stage_set(in, STAGE_READY);
-	if (!in->options.client)
+	if (in->machine.here)
+		fprintf(stderr, "penstock: ready\n");
+	else if (!in->options.client)
 		fprintf(stderr, "penstock: ready, %s%s\n", in->listen.path[0] ? "on " : "",
 			in->listen.path[0] ? in->listen.path : "on the socket that was passed");
 }

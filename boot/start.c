@@ -8,7 +8,9 @@
 #include "boot/cores.h"
 #include "boot/memory.h"
 #include "ipc/sandbox.h"
+#include "ipc/watch.h"
 #include "runtime/clock.h"
+#include "runtime/sha256.h"
 #include "runtime/version.h"
 
 #include <errno.h>
@@ -260,10 +262,10 @@ int start_node(struct init *in, struct err *e)
 		rc = store_files_open(&in->files, in->options.model, e);
 	if (!rc)
 		rc = check_descriptors(in, e);
-	if (!rc && !in->options.client)
+	if (!rc && !in->options.client && !in->machine.here)
 		rc = listen_open(&in->listen, in->options.socket, e);
-	if (!rc && !in->options.client)
-		rc = listen_counters(&in->counters, &in->listen, e);
+	if (!rc && !in->options.client && !in->machine.here)
+		rc = listen_beside(&in->counters, &in->listen, WATCH_SUFFIX, e);
 	if (!rc)
 		rc = open_trace(in, e);
 	if (!rc)
@@ -297,6 +299,19 @@ static int take_index(struct init *in, struct err *e)
 	return index_open(&in->index,
 			  (char *)in->objects.map[OBJ_INDEX] + sizeof(struct object_header),
 			  OBJECT_INDEX_BYTES - sizeof(struct object_header), e);
+}
+
+/* Whoever started us has said what model it must be. */
+static int check_root(const struct init *in, struct err *e)
+{
+	char root[65];
+
+	sha256_hex(in->index->model_hash, root);
+	if (!in->options.root || (in->files.packed && !strcmp(root, in->options.root)))
+		return 0;
+	return err_exit(e, STATUS_VERIFY, -EBADMSG, "%s: its root is %s, and must be %s",
+			in->options.model, in->files.packed ? root : "none: it is not packed",
+			in->options.root);
 }
 
 /* `score` works on ids; clients send text. */
@@ -371,6 +386,24 @@ static void share_cpu(struct init *in)
 	sched_setaffinity(0, sizeof(in->client_cpu), &in->client_cpu);
 }
 
+/* What the host wants of the machine. */
+static void machine_ask(void *context, uint64_t ask, const void *data, size_t len)
+{
+	struct init *in = context;
+
+	(void)data;
+	(void)len;
+	switch (ask) {
+	case ASK_OFF:
+	case ASK_RESTART:
+		port_answer(&in->machine.port, "", 0, STATUS_OK);
+		stage_signal(in, ask == ASK_OFF ? SIGTERM : SIGINT);
+		break;
+	default:
+		port_answer(&in->machine.port, "", 0, STATUS_USAGE);
+	}
+}
+
 static int start_pump(struct init *in, struct err *e)
 {
 	pump_init(&in->pump, &in->layout, in->objects.map[OBJ_CONNS], in->objects.map[OBJ_CLIENT],
@@ -380,6 +413,11 @@ static int start_pump(struct init *in, struct err *e)
 	in->pump.conn_tag = TAG_CONN;
 	if (in->options.client)
 		return 0;
+	if (in->machine.here) {
+		machine_watch(&in->machine, &in->pump, in->epoll, TAG_BUTTON, TAG_PORT, machine_ask,
+			      in);
+		return 0;
+	}
 	if (in->counters.fd >= 0 && watch(in, in->counters.fd, TAG_COUNTERS, e))
 		return e->code;
 	return pump_listen(&in->pump, in->listen.fd, e);
@@ -394,6 +432,7 @@ static void describe(const struct init *in)
 		progress_drive(drive, in->files.file[in->files.count - 1].fd);
 	progress_model(in->index, p, &in->table, in->node->model_name, drive,
 		       in->options.client   ? "no socket"
+		       : in->machine.here   ? "a port to the host"
 		       : in->listen.path[0] ? in->listen.path
 					    : "passed socket");
 	progress_plan(p, &in->table);
@@ -419,6 +458,8 @@ int start_servers(struct init *in, struct err *e)
 					  ROLE_ROUTER, ROLE_MLA,    ROLE_EXPERTS};
 	int rc = take_index(in, e);
 
+	if (!rc)
+		rc = check_root(in, e);
 	if (!rc)
 		rc = need_tokenizer(in, e);
 	if (!rc)

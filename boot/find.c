@@ -1,0 +1,125 @@
+/* Drives and partitions; see find.h. What stands on a drive is hostile until its hash is right. */
+#include "boot/find.h"
+
+#include "drivers/disk/gpt.h"
+#include "runtime/sha256.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static bool read_at(int fd, void *to, size_t len, uint64_t off)
+{
+	return pread(fd, to, len, (off_t)off) == (ssize_t)len;
+}
+
+/* A part of the wanted store: its name is added. */
+static void take(struct find *f, const char *device, const struct pack_header *h, int fd)
+{
+	size_t len = strlen(device) + 6;
+
+	if (f->have && h->geometry.parts != f->parts)
+		return;
+	if (h->part >= h->geometry.parts || h->part >= PACK_PARTS_MAX || f->seen[h->part] ||
+	    f->room - f->len <= len)
+		return;
+	f->parts = h->geometry.parts;
+	f->seen[h->part] = 1;
+	f->have++;
+	f->len += (size_t)snprintf(f->names + f->len, f->room - f->len, "%s/dev/%s",
+				   f->len ? "," : "", device);
+	if (h->part == 0 && !read_at(fd, &f->settings, sizeof(f->settings), PACK_SETTINGS_OFF))
+		memset(&f->settings, 0, sizeof(f->settings));
+}
+
+/* A device that may hold a store. */
+static void look_at(struct find *f, const char *device)
+{
+	struct pack_header h;
+	char path[300];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/%s", device);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (read_at(fd, &h, sizeof(h), 0) && h.magic == PACK_MAGIC) {
+		if (!memcmp(h.root, f->root, sizeof(h.root))) {
+			take(f, device, &h, fd);
+		} else {
+			f->others++;
+			sha256_hex(h.root, f->other);
+		}
+	}
+	close(fd);
+}
+
+/* The name of a drive's partition: "sda3", "nvme0n1p3". */
+static void part_name(char out[256], const char *drive, uint32_t number)
+{
+	size_t len = strlen(drive);
+	bool digit = drive[len - 1] >= '0' && drive[len - 1] <= '9';
+
+	snprintf(out, 256, "%.200s%s%u", drive, digit ? "p" : "", number);
+}
+
+/* The partitions of our type on a drive that has a table. */
+static void look_in(struct find *f, const char *drive, int fd, uint32_t sector)
+{
+	char header[4096];
+	struct gpt_table t;
+	struct gpt_part part;
+	char *entries, name[256];
+
+	if (!read_at(fd, header, sector, sector) || !gpt_header_read(header, sector, &t))
+		return;
+	entries = malloc((size_t)t.entries * t.entry_bytes);
+	if (entries && read_at(fd, entries, (size_t)t.entries * t.entry_bytes, t.off) &&
+	    gpt_entries_ok(&t, entries)) {
+		for (uint32_t i = 0; i < t.entries; i++) {
+			if (!gpt_entry(&t, entries, i, sector, &part) ||
+			    memcmp(&part.type, &gpt_type_model, sizeof(part.type)) != 0)
+				continue;
+			part_name(name, drive, i + 1);
+			look_at(f, name);
+		}
+	}
+	free(entries);
+}
+
+static void look_at_drive(struct find *f, const char *drive)
+{
+	char path[300];
+	int fd, sector = 0;
+
+	snprintf(path, sizeof(path), "/dev/%.255s", drive);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (!ioctl(fd, BLKSSZGET, &sector) && (sector == 512 || sector == 4096))
+		look_in(f, drive, fd, (uint32_t)sector);
+	close(fd);
+	look_at(f, drive); /* a store on the whole drive */
+}
+
+int find_model(struct find *f)
+{
+	DIR *dir = opendir("/sys/block");
+	struct dirent *d;
+
+	f->parts = f->have = f->others = 0;
+	f->len = 0;
+	memset(f->seen, 0, sizeof(f->seen));
+	while (dir && (d = readdir(dir)))
+		if (d->d_name[0] != '.' && strncmp(d->d_name, "ram", 3) != 0 &&
+		    strncmp(d->d_name, "loop", 4) != 0)
+			look_at_drive(f, d->d_name);
+	if (dir)
+		closedir(dir);
+	return f->have && f->have == f->parts;
+}

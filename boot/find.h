@@ -1,0 +1,29 @@
+/*
+ * Finds the model on a booted node's drives: partitions of our type (drivers/disk/gpt.h), or whole
+ * drives, that begin with the header of a packed store with the wanted root. What they really hold
+ * is for the survey to check; here is only chosen.
+ */
+#ifndef BOOT_FIND_H
+#define BOOT_FIND_H
+
+#include "model/store/pack_format.h"
+#include "runtime/err.h"
+
+#include <stddef.h>
+
+/* What was found so far. */
+struct find {
+	uint8_t root[PACK_HASH]; /* the wanted one */
+	uint32_t parts, have;    /* of the store; 0: none of it found */
+	uint8_t seen[PACK_PARTS_MAX];
+	unsigned others; /* stores of another root */
+	char other[65];  /* the last one's */
+	char *names;     /* out: devices with commas between them */
+	size_t room, len;
+	struct pack_settings settings; /* of part 0 */
+};
+
+/* Looks at every drive once. Returns 1: all parts are there, 0: not yet. */
+int find_model(struct find *f);
+
+#endif

@@ -1,0 +1,311 @@
+/* PID 1; see machine.h. */
+#include "boot/machine.h"
+
+#include "boot/find.h"
+#include "boot/modules.h"
+#include "runtime/clock.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/input.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+	MODEL_WAIT_S = 60, /* drives that are slow to come */
+	PORT_WAIT_S = 30,
+	LOOK_MS = 20,
+	READ_S = 10, /* what a person has to read the last message */
+	LINE_MAX = 4096
+};
+
+bool machine_is(void)
+{
+	return getpid() == 1;
+}
+
+/* ---- The start ---- */
+
+static int mount_all(struct err *e)
+{
+	static const struct {
+		const char *type, *at;
+		unsigned long flags;
+	} mounts[] = {{"devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC},
+		      {"proc", "/proc", MS_NOSUID | MS_NOEXEC | MS_NODEV},
+		      {"sysfs", "/sys", MS_NOSUID | MS_NOEXEC | MS_NODEV}};
+
+	for (unsigned i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
+		mkdir(mounts[i].at, 0755);
+		if (mount(mounts[i].type, mounts[i].at, mounts[i].type, mounts[i].flags, NULL) &&
+		    errno != EBUSY)
+			return err_set(e, -errno, "init: cannot mount %s: %s", mounts[i].at,
+				       strerror(errno));
+	}
+	return 0;
+}
+
+/* The kernel could not open the console for us: it is in /dev only now. */
+static void open_console(void)
+{
+	int fd = open("/dev/console", O_RDWR | O_NOCTTY);
+
+	for (int to = 0; fd >= 0 && to < 3; to++)
+		if (to != fd)
+			dup2(fd, to);
+	if (fd > 2)
+		close(fd);
+}
+
+/*
+ * No process of this machine can open a socket but Unix ones: the filter is inherited, and nothing
+ * takes it away.
+ */
+static int forbid_networks(struct err *e)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EACCES),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog f = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &f)
+		       ? err_set(e, -errno, "init: seccomp: %s", strerror(errno))
+		       : 0;
+}
+
+/* penstock.root=HEX of the kernel's command line, which the image's signature covers. */
+static int read_root(struct machine *m, uint8_t root[PACK_HASH], struct err *e)
+{
+	static const char key[] = "penstock.root=";
+	char line[LINE_MAX];
+	const char *at;
+	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	line[n > 0 ? n : 0] = '\0';
+	at = strstr(line, key);
+	if (!at || strspn(at + sizeof(key) - 1, "0123456789abcdef") != 2 * PACK_HASH)
+		return err_exit(e, STATUS_USAGE, -EINVAL,
+				"the kernel's command line has no penstock.root=: this is not an "
+				"image that `penstock image` has made");
+	snprintf(m->root, sizeof(m->root), "%.64s", at + sizeof(key) - 1);
+	for (unsigned i = 0; i < PACK_HASH; i++) {
+		char digits[3] = {m->root[2 * i], m->root[2 * i + 1], 0};
+
+		root[i] = (uint8_t)strtoul(digits, NULL, 16);
+	}
+	return 0;
+}
+
+static int wait_for_model(struct machine *m, struct err *e)
+{
+	struct find f = {.names = m->model, .room = sizeof(m->model)};
+	uint64_t until = clock_now_ns() + MODEL_WAIT_S * NS_PER_S;
+	int rc = read_root(m, f.root, e);
+
+	if (rc)
+		return rc;
+	while (!find_model(&f)) {
+		if (clock_now_ns() < until) {
+			usleep(LOOK_MS * 1000);
+			continue;
+		}
+		if (f.have)
+			return err_exit(e, STATUS_MODEL, -ENOENT,
+					"of the model's %u parts %u are here: %s", f.parts, f.have,
+					m->model);
+		if (f.others)
+			return err_exit(e, STATUS_MODEL, -ENOENT,
+					"no drive has the model that this image is for, root %s; "
+					"there is one of root %s",
+					m->root, f.other);
+		return err_exit(e, STATUS_MODEL, -ENOENT,
+				"no drive has a model: no partition of type "
+				"50656e73-746f-636b-8d6f-64656c000001, and no packed store");
+	}
+	m->settings = f.settings;
+	return 0;
+}
+
+/* The node's command line: what the image is for, then the settings. */
+static void make_arguments(struct machine *m)
+{
+	static char name[] = "init", root_option[] = "--root";
+	unsigned n = 0;
+
+	m->argv[n++] = name;
+	m->argv[n++] = m->model;
+	m->argv[n++] = root_option;
+	m->argv[n++] = m->root;
+	if (settings_ok(&m->settings))
+		n += settings_arguments(&m->settings, m->argv + n, m->text, sizeof(m->text));
+	else
+		fprintf(stderr, "penstock: the settings on the model's partition are damaged and "
+				"left out; `penstock settings` writes new ones\n");
+	m->argc = (int)n;
+}
+
+int machine_start(struct machine *m, struct err *e)
+{
+	int rc;
+
+	m->here = true;
+	m->at[AT_INIT] = clock_now_ns();
+	rc = mount_all(e);
+	if (rc)
+		return rc;
+	open_console();
+	reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del is a signal, and a clean end */
+	rc = forbid_networks(e);
+	if (rc)
+		return rc;
+	modules_load();
+	m->at[AT_MODULES] = clock_now_ns();
+	rc = wait_for_model(m, e);
+	m->at[AT_MODEL] = clock_now_ns();
+	if (!rc)
+		make_arguments(m);
+	return rc;
+}
+
+/* ---- Power button ---- */
+
+static bool has_power_key(int fd)
+{
+	unsigned char keys[KEY_MAX / 8 + 1] = {0};
+
+	/* the system's own call: C libraries differ in the type of the request */
+	return syscall(SYS_ioctl, fd, EVIOCGBIT(EV_KEY, sizeof(keys)), keys) >= 0 &&
+	       keys[KEY_POWER / 8] >> (KEY_POWER % 8) & 1;
+}
+
+static void open_buttons(struct machine *m, int epoll, uint64_t tag)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = tag};
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 32 && n < MACHINE_BUTTONS; i++) {
+		char path[64];
+		int fd;
+
+		snprintf(path, sizeof(path), "/dev/input/event%u", i);
+		fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0)
+			continue;
+		if (!has_power_key(fd) || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev)) {
+			close(fd);
+			continue;
+		}
+		m->button[n++] = fd;
+	}
+	while (n < MACHINE_BUTTONS)
+		m->button[n++] = -1;
+}
+
+bool machine_pressed(struct machine *m)
+{
+	struct input_event ev;
+	bool pressed = false;
+
+	for (unsigned i = 0; i < MACHINE_BUTTONS && m->button[i] >= 0; i++)
+		while (read(m->button[i], &ev, sizeof(ev)) == sizeof(ev))
+			pressed |= ev.type == EV_KEY && ev.code == KEY_POWER && ev.value == 1;
+	return pressed;
+}
+
+/* ---- The port to the host ---- */
+
+/* The device of the port of our name, or -1. */
+static int open_port(void)
+{
+	static const char folder[] = "/sys/class/virtio-ports";
+	DIR *dir = opendir(folder);
+	struct dirent *d;
+	int fd = -1;
+
+	while (dir && fd < 0 && (d = readdir(dir))) {
+		char path[400], name[64] = "";
+		int file;
+
+		if (d->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "%s/%s/name", folder, d->d_name);
+		file = open(path, O_RDONLY | O_CLOEXEC);
+		if (file < 0)
+			continue;
+		if (read(file, name, sizeof(name) - 1) > 0 && !strcmp(name, FRAME_PORT "\n")) {
+			snprintf(path, sizeof(path), "/dev/%s", d->d_name);
+			fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+		}
+		close(file);
+	}
+	if (dir)
+		closedir(dir);
+	return fd;
+}
+
+bool machine_tick(struct machine *m, int epoll, uint64_t port_tag)
+{
+	/* edges: a port without a host would be ready for ever */
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u64 = port_tag};
+
+	if (m->port.fd < 0 && m->port_look_ns) {
+		m->port.fd = open_port();
+		if (m->port.fd >= 0)
+			epoll_ctl(epoll, EPOLL_CTL_ADD, m->port.fd, &ev);
+		if (m->port.fd >= 0 || clock_now_ns() > m->port_look_ns)
+			m->port_look_ns = 0;
+	}
+	port_tick(&m->port);
+	return m->port_look_ns || port_timed(&m->port);
+}
+
+void machine_watch(struct machine *m, struct pump *pump, int epoll, uint64_t button_tag,
+		   uint64_t port_tag, port_ask *ask, void *context)
+{
+	open_buttons(m, epoll, button_tag);
+	port_init(&m->port, pump, -1, ask, context);
+	m->port_look_ns = clock_now_ns() + PORT_WAIT_S * NS_PER_S;
+	machine_tick(m, epoll, port_tag);
+}
+
+/* ---- The end ---- */
+
+_Noreturn void machine_end(int status)
+{
+	bool off = status == STATUS_OK;
+
+	if (!off && status != STATUS_CTRL_C) {
+		fprintf(stderr, "penstock: status %d; the machine restarts in %d s\n", status,
+			READ_S);
+		sleep(READ_S);
+	}
+	fprintf(stderr, "penstock: %s\n", off ? "off" : "restart");
+	kill(-1, SIGKILL);
+	sync();
+	reboot(off ? RB_POWER_OFF : RB_AUTOBOOT);
+	for (;;)
+		pause();
+}
