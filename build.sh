@@ -283,6 +283,7 @@ cpu_flags() {
 	*_avx2.c) echo "$avx2" ;;
 	*_avx512bf16.c) echo "$avx512bf16" ;;
 	*_avx512.c) echo "$avx512" ;;
+	tests/cuda/*.c) echo "$avx2" ;;  # the same: a GPU has FMA
 	drivers/cpu/isa.c) ;;              # decides whether the rest may run
 	drivers/cpu/*.c) echo "$avx2" ;;   # FMA: the scalar definition would call the C library without it
 	esac
