@@ -23,8 +23,8 @@ def ok(passed, name, detail=""):
     _count += 1
     _failed += not passed
     print(("ok" if passed else "not ok"), _count, "-", name, flush=True)
-    if not passed and detail != "":
-        print("#", str(detail).replace("\n", "\n# "), flush=True)
+    if not passed:  # on stderr, where prove shows it
+        print(f"# failed: {name}\n#", str(detail)[:4000].replace("\n", "\n# "), file=sys.stderr, flush=True)
     return passed
 
 
@@ -79,7 +79,7 @@ class Node:
     def wait_for(self, text, seconds=60):
         """Whether the node has printed `text` before it ended or time was up; if it did neither, says where everybody waits."""
         if not wait_until(lambda: text in self.output() or self.process.poll() is not None, seconds):
-            print(f"# no '{text}' within {seconds} s\n# " + "\n# ".join(self.waiting()), flush=True)
+            print(f"# no '{text}' within {seconds} s\n# " + "\n# ".join(self.waiting()), file=sys.stderr, flush=True)
         return text in self.output()
 
     def waiting(self):
