@@ -305,7 +305,7 @@ write_rules() {
 		rule link_musl
 		  command = gcc -nostdlib -nostartfiles -static-pie \$
 		    -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,-z,text,--gc-sections,--build-id=none \$
-		    $crt/rcrt1.o $crt/crti.o $(gcc -print-file-name=crtbeginS.o) \$in -Lbuild/deps/lib \$
+		    $crt/rcrt1.o $crt/crti.o $(gcc -print-file-name=crtbeginS.o) \$wrap \$in -Lbuild/deps/lib \$
 		    -L$crt -Wl,--start-group \$libs -luring -lpcre2-8 -lyyjson -lllhttp -lc \$
 		    $(gcc -print-libgcc-file-name) -Wl,--end-group $(gcc -print-file-name=crtendS.o) $crt/crtn.o -o \$out
 		  description = link \$out
@@ -389,6 +389,10 @@ write_link() {
 	done
 	printf 'build %s: link_%s build/%s/%s.o |%s build/deps/stamp\n  libs =%s\n' \
 		"$out" "$flavour" "$flavour" "$main" "$libs" "$libs"
+	local wrapped
+	wrapped=$(head -n 20 "$main" | sed -n 's/^\/\* wraps: \(.*\) \*\/$/\1/p')
+	# shellcheck disable=SC2086 # words
+	[ -z "$wrapped" ] || printf '  wrap =%s\n' "$(printf ' -Wl,--wrap=%s' $wrapped)"
 }
 
 # test_targets FILE : the flavours in which a test is built. A threaded one says so by a line with a comment of the one

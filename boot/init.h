@@ -6,6 +6,7 @@
 #ifndef BOOT_INIT_H
 #define BOOT_INIT_H
 
+#include "boot/hang.h"
 #include "boot/listen.h"
 #include "boot/machine.h"
 #include "boot/objects.h"
@@ -54,6 +55,10 @@ struct server {
 	uint64_t started_ns;  /* when the living one began to serve; 0: none ever did */
 	uint64_t spare_ns;    /* not before this is the next spare made */
 	unsigned bad_starts;  /* in a row, without a step ever done */
+	/* init has killed it: the cause + 1; 0: it has not */
+	unsigned killed_for;
+	uint64_t died_ns; /* the last time */
+	unsigned deaths;  /* of late: each less than DYING_S behind the one before */
 };
 
 enum {
@@ -80,6 +85,9 @@ struct init {
 	const struct index *index;
 	struct server server[ROLE_COUNT];
 	struct drain drain[DRAINS];
+	struct hang hang[ROLE_COUNT];
+	uint64_t hang_ns; /* the last look */
+	bool hang_busy;   /* somebody had something to do then */
 	struct rings rings;
 	int ring_error; /* the maker's, as last logged */
 	struct pump pump;

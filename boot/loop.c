@@ -29,7 +29,7 @@ enum {
 	EVENTS = 64,
 	DEADLINE_LOOK_MS = 250,
 	MACHINE_LOOK_MS = 20, /* the port to the host is not there yet, or takes no more */
-	WAKE_MS = 1000,       /* bell.h 5 */
+	WAKE_MS = 1000,       /* bell.h 5; hang.h has init look more often */
 	ACTIVE_S = 3          /* after a byte moved, a request may be on its way to the router */
 };
 
@@ -106,7 +106,7 @@ static bool look(struct init *in)
 	if (rc < 0) {
 		log_write(in->log, 1, LOG_BAD_MESSAGE,
 			  (const uint64_t[5]){ROLE_CLIENT, 0, 0, 0, 0});
-		supervise_kill(in, ROLE_CLIENT);
+		supervise_kill_for(in, ROLE_CLIENT, RESTART_REFUSED);
 	}
 	if (in->machine.here && in->pump.in)
 		in->machine_soon = machine_tick(&in->machine, in->epoll, TAG_PORT);
@@ -126,8 +126,7 @@ static int timeout_ms(struct init *in, bool *working)
 	*working =
 		stage_in_flight(in) ||
 		(in->pump.active_ns && clock_now_ns() - in->pump.active_ns < ACTIVE_S * NS_PER_S);
-	if (*working)
-		ms = sooner(ms, WAKE_MS);
+	ms = sooner(ms, hang_timeout(in, *working));
 	if (pump_timed(&in->pump))
 		ms = sooner(ms, DEADLINE_LOOK_MS);
 	return sooner(ms, supervise_timeout(in));

@@ -86,7 +86,8 @@ static void limit(const struct spawn *s)
 	/* 1: a core would go to a program even with 0 (core(5)) */
 	const struct rlimit none = {0, 0}, no_core = {1, 1};
 	const struct rlimit open = {(rlim_t)s->n + 3, (rlim_t)s->n + 3};
-	const struct rlimit threads = {TEAM_MAX + 8, TEAM_MAX + 8},
+	/* of a user: one process of the role serves, one stands by, one may be dying */
+	const struct rlimit threads = {3 * (TEAM_MAX + 8), 3 * (TEAM_MAX + 8)},
 			    parse = {PARSE_BYTES, PARSE_BYTES};
 
 	setrlimit(RLIMIT_CORE, &no_core);

@@ -1,8 +1,9 @@
 /* Life and death of servers; see supervise.h. */
 #include "boot/supervise.h"
 
+#include "boot/poison.h"
+#include "boot/refusal.h"
 #include "boot/stage.h"
-#include "ipc/record.h"
 #include "runtime/clock.h"
 
 #include <errno.h>
@@ -22,6 +23,8 @@ enum {
 	EARLY_S = 1,    /* behind its start: such a death counts as a bad start */
 	/* a successor has begun its step by then, so that its own spare takes no CPU from it */
 	SPARE_MS = 2,
+	DYING_S = 5,       /* deaths that are no further apart belong together */
+	DYING = 5,         /* so many of them, and the server is not well */
 	SPARE_AGAIN_S = 1, /* a spare that could not be made, or failed by itself */
 	LOOK_MS = 5 /* an io_uring of a dead process, or a process that could not be started */
 };
@@ -186,6 +189,8 @@ static void go(struct init *in, enum role role)
 	s->state = SERVER_RUNNING;
 	s->started_ns = clock_now_ns();
 	s->spare_ns = s->started_ns + SPARE_MS * NS_PER_MS;
+	s->killed_for = 0;
+	hang_begin(in, role);
 	/* release: what its predecessor's death left to be seen; pairs with attach_take_over */
 	atomic_store_explicit(&in->node->generation[role], s->live.generation,
 			      memory_order_release);
@@ -289,7 +294,7 @@ enum ending {
 	END_DONE,    /* exit 0 */
 	END_FAILED,  /* another exit status */
 	END_CRASHED, /* a signal that the program brought on itself */
-	END_KILLED,  /* any other signal */
+	END_KILLED,  /* any other signal, init's own among them */
 	ENDINGS
 };
 
@@ -332,13 +337,8 @@ static void restart_or_end(struct init *in, enum role role, const siginfo_t *si)
 {
 	struct server *s = &in->server[role];
 	bool early = clock_now_ns() - s->started_ns < EARLY_S * NS_PER_S;
-	const struct log_object *log = NULL;
+	const struct log_object *log = supervise_log(in, role);
 
-	for (unsigned k = OBJ_LOG_INIT; k <= OBJ_LOG_EXPERTS; k++) {
-		if (graph_objects[k].writer == (uint32_t)role && in->objects.map[k])
-			log = (const void *)((const char *)in->objects.map[k] +
-					     sizeof(struct object_header));
-	}
 	/* relaxed: a counter */
 	if (!early ||
 	    (log && atomic_load_explicit(&log->counter[COUNT_STEPS], memory_order_relaxed)))
@@ -389,16 +389,47 @@ static bool reap(const struct process *p, siginfo_t *si)
 	return !waitid(P_PIDFD, (id_t)p->pidfd, si, WEXITED | WNOHANG) && si->si_pid;
 }
 
+const struct log_object *supervise_log(const struct init *in, enum role role)
+{
+	for (unsigned k = OBJ_LOG_INIT; k <= OBJ_LOG_EXPERTS; k++) {
+		if (graph_objects[k].writer == (uint32_t)role && in->objects.map[k])
+			return (const void *)((const char *)in->objects.map[k] +
+					      sizeof(struct object_header));
+	}
+	return NULL;
+}
+
+static enum restart_cause cause_of(const struct server *s, const siginfo_t *si)
+{
+	static const enum restart_cause causes[ENDINGS] = {[END_DONE] = RESTART_EXITED,
+							   [END_FAILED] = RESTART_EXITED,
+							   [END_CRASHED] = RESTART_CRASHED,
+							   [END_KILLED] = RESTART_KILLED};
+	enum ending ending = ending_of(si);
+
+	return ending == END_KILLED && s->killed_for ? (enum restart_cause)(s->killed_for - 1)
+						     : causes[ending];
+}
+
 static void log_death(struct init *in, enum role role, const siginfo_t *si)
 {
-	uint64_t g = generation_of(in, role);
+	struct server *s = &in->server[role];
+	enum restart_cause cause = cause_of(s, si);
+	uint64_t g = generation_of(in, role), now = clock_now_ns();
+	_Atomic uint64_t *count = &in->log->restarts[role][cause];
 
 	if (kind_of(in, role) != KIND_SERVER || in->stage == STAGE_STOPPING)
 		return;
 	count_add(in->log, COUNT_RESTARTS, 1);
+	/* relaxed: a counter, and ours alone */
+	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+	s->deaths = now - s->died_ns < DYING_S * NS_PER_S ? s->deaths + 1 : 1;
+	s->died_ns = now;
 	log_write(in->log, 1, LOG_DIED,
 		  (const uint64_t[5]){role, (uint64_t)si->si_pid, si->si_code != CLD_EXITED,
 				      (uint64_t)si->si_status, g + 1});
+	poison_count(in, role, cause);
 }
 
 void supervise_spare_died(struct init *in, enum role role)
@@ -427,7 +458,7 @@ void supervise_died(struct init *in, enum role role)
 		on_end[kind_of(in, role)][ending_of(&si)](in, role, &si);
 	supervise_wake_all(in);
 	if (role == ROLE_CLIENT && in->pump.in && pump_scan(&in->pump, true) < 0)
-		supervise_kill(in, ROLE_CLIENT);
+		supervise_kill_for(in, ROLE_CLIENT, RESTART_REFUSED);
 }
 
 /* ---- What goes on meanwhile ---- */
@@ -460,40 +491,19 @@ static void drain_tick(struct init *in)
 	bell_ring(&in->bells->bell[ROLE_EXPERTS][0]);
 }
 
-/*
- * Servers that a neighbour has caught with a bad message are started again (machinery 5). What a
- * record says of a sender is no more than a reason to restart it: whoever lies costs a restart,
- * never an answer.
- */
-static void refusal_tick(struct init *in)
+/* What /health is to say of a server. */
+static void unwell_tick(struct init *in)
 {
-	const struct layout *l = &in->layout;
-	const struct {
-		enum object object;
-		uint64_t record, size, at;
-	} records[REFUSERS] = {
-		{OBJ_ROUTER, l->router_record, l->router_record_size,
-		 offsetof(struct router_head, refused)},
-		{OBJ_MLA, l->mla_record, sizeof(struct mla_record),
-		 offsetof(struct mla_record, refused)},
-		{OBJ_EXPERTS, l->experts_record, sizeof(struct experts_record),
-		 offsetof(struct experts_record, refused)},
-		{OBJ_CLIENT, l->client_record, l->client_record_size,
-		 offsetof(struct client_record, refused)},
-	};
+	uint64_t now = clock_now_ns();
 
-	for (unsigned i = 0; i < REFUSERS; i++) {
-		const char *map = in->objects.map[records[i].object];
-		struct refusal r;
+	for (unsigned role = ROLE_CLIENT; role <= ROLE_SCRIBE; role++) {
+		const struct server *s = &in->server[role];
+		enum node_unwell unwell = s->state == SERVER_WAITING ? NODE_MISSING : NODE_WELL;
 
-		if (!map ||
-		    !record_read(map + records[i].record, records[i].size, records[i].at, &r,
-				 sizeof(r)) ||
-		    r.count == in->refusals[i])
-			continue;
-		in->refusals[i] = r.count;
-		if (r.sender >= ROLE_CLIENT && r.sender <= ROLE_EXPERTS)
-			supervise_kill(in, (enum role)r.sender);
+		if (s->deaths >= DYING && now - s->died_ns < DYING_S * NS_PER_S)
+			unwell = NODE_DYING;
+		/* relaxed: for a person to read */
+		atomic_store_explicit(&in->node->unwell[role], unwell, memory_order_relaxed);
 	}
 }
 
@@ -502,10 +512,12 @@ void supervise_tick(struct init *in)
 	drain_tick(in);
 	refusal_tick(in);
 	spare_tick(in);
+	hang_tick(in);
 	for (unsigned role = 0; role < ROLE_COUNT; role++) {
 		if (in->server[role].state == SERVER_WAITING && in->exit_status < 0)
 			try_start(in, (enum role)role);
 	}
+	unwell_tick(in);
 }
 
 static int sooner(int a, int b)
@@ -542,6 +554,12 @@ void supervise_kill(struct init *in, enum role role)
 		s->state = SERVER_OFF; /* nobody starts any more */
 }
 
+void supervise_kill_for(struct init *in, enum role role, enum restart_cause cause)
+{
+	in->server[role].killed_for = (unsigned)cause + 1;
+	supervise_kill(in, role);
+}
+
 void supervise_kill_spares(struct init *in)
 {
 	for (unsigned role = 0; role < ROLE_COUNT; role++) {
@@ -560,6 +578,7 @@ void supervise_wake_all(struct init *in)
 {
 	uint32_t workers = in->node->plan.workers;
 
+	hang_asked(in);
 	for (unsigned role = ROLE_CLIENT; role < ROLE_COUNT; role++) {
 		for (unsigned i = 0; i == 0 || i < workers; i++)
 			bell_wake(&in->bells->bell[role][i]);

@@ -19,6 +19,11 @@ void supervise_tick(struct init *in);
 /* In how many ms supervise_tick wants to be called; -1: it does not. */
 int supervise_timeout(const struct init *in);
 
+/* The log object that a role writes; NULL: it has none, or init does not see it yet. */
+const struct log_object *supervise_log(const struct init *in, enum role role);
+
+/* The same as supervise_kill, and the death is counted under this cause. */
+void supervise_kill_for(struct init *in, enum role role, enum restart_cause cause);
 /*
  * SIGKILL by pidfd. A role that waits for its start goes on waiting, unless the node is stopping.
  */

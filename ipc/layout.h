@@ -382,6 +382,28 @@ struct node_uring {
 	uint64_t base;
 };
 
+/*
+ * What a step has cost (machinery 11). init writes it when it has reaped a process, the next one of
+ * the role reads it.
+ */
+enum {
+	POISON_ROWS = 1024, /* of a batch beyond these nothing is known row by row */
+	POISON_CAREFUL = 2  /* deaths, after which rows are done one by one */
+};
+
+struct node_poison {
+	_Atomic uint64_t step;   /* progress.step in which the last one died by its own doing */
+	_Atomic uint64_t deaths; /* in that step, in a row */
+	/* bit r: row r was done alone and killed its server */
+	_Atomic uint64_t rows[POISON_ROWS / 64];
+};
+
+enum node_unwell {
+	NODE_WELL,
+	NODE_MISSING, /* it waits to be started: no io_uring, or short of processes or memory */
+	NODE_DYING    /* it has died again and again of late */
+};
+
 struct node {
 	struct object_header header;
 	struct plan plan;
@@ -396,6 +418,8 @@ struct node {
 	_Atomic uint32_t stop_signal;            /* why it drains */
 	_Atomic uint64_t drain_until_ns;         /* CLOCK_MONOTONIC */
 	_Atomic uint64_t generation[ROLE_COUNT]; /* of the living process of a role, from 1 */
+	_Atomic uint32_t unwell[ROLE_COUNT];     /* enum node_unwell, for /health */
+	struct node_poison poison[ROLE_COUNT];
 	/* experts' io_urings of generations up to this one are empty (machinery 10) */
 	_Atomic uint64_t uring_empty;
 	/*

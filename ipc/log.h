@@ -42,6 +42,9 @@
 	  "experts waits for an io_uring, which cannot be made (error %llu): tried again")         \
 	X(BAD_RECORD, 1, "the record of connection %llu was damaged: its client is let go")        \
 	X(CLIENT_LIMIT, 1, "all %llu connections are taken: newcomers wait")                       \
+	X(HUNG, 1, "role %llu has not moved for %llu ms (step %llu): it is killed")                \
+	X(POISON, 1,                                                                               \
+	  "role %llu has died %llu times in step %llu: its rows are done one by one (last %llu)")  \
 	X(UNCONFINED, 1, "the servers are not confined by all means (%llu): this kernel lacks some")
 
 #define LOG_ENUM(kind, level, format) LOG_##kind,
@@ -55,7 +58,7 @@ enum log_kind {
  * nanoseconds of the leader's clock.
  */
 #define COUNTER_LIST(X)                                                                            \
-	X(STEPS, BY(ROUTER) | BY(MLA) | BY(EXPERTS), "steps", "steps committed")                   \
+	X(STEPS, BY(CLIENT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS), "steps", "steps committed")      \
 	X(ROWS, BY(ROUTER) | BY(MLA) | BY(EXPERTS), "rows", "rows computed")                       \
 	X(STEP_NS, BY(EXPERTS), "step_ns", "time inside steps")                                    \
 	X(REQUESTS, BY(CLIENT) | BY(ROUTER), "requests", "requests taken")                         \
@@ -92,7 +95,11 @@ enum log_kind {
 	X(HEAD_NS, BY(ROUTER), "head_ns", "time in final norm and head")                           \
 	X(SAMPLE_NS, BY(ROUTER), "sample_ns", "time in the sampler")                               \
 	X(ATTENTION_NS, BY(MLA), "attention_ns", "time in attention blocks")                       \
-	X(RESTARTS, BY(INIT), "restarts", "servers started again after a death")                   \
+	X(REPLAYS, BY(ROUTER) | BY(MLA) | BY(EXPERTS), "replays",                                  \
+	  "steps done again after a death")                                                        \
+	X(REPLAY_NS, BY(ROUTER) | BY(MLA) | BY(EXPERTS), "replay_ns",                              \
+	  "time in steps that were done again")                                                    \
+	X(RESTARTS, BY(INIT), "deaths", "servers started again after a death, whatever the cause") \
 	X(CONNECTIONS, BY(INIT), "connections", "connections open")                                \
 	X(ACCEPTED, BY(INIT), "accepted", "connections ever accepted")                             \
 	X(HTTP_ERRORS, BY(CLIENT), "http_errors", "replies with a status of 400 or more")          \
@@ -104,6 +111,20 @@ enum counter {
 	COUNTER_LIST(COUNTER_ENUM) COUNTERS
 };
 #undef COUNTER_ENUM
+
+/* X(CAUSE, name): why a server was started again. */
+#define RESTART_LIST(X)                                                                            \
+	X(KILLED, "killed")   /* by a signal from outside */                                       \
+	X(CRASHED, "crashed") /* by a fault of its own */                                          \
+	X(EXITED, "exited")                                                                        \
+	X(HUNG, "hung")       /* it did not move: killed by init */                                \
+	X(REFUSED, "refused") /* a neighbour refused what it sent: killed by init */
+
+#define RESTART_ENUM(cause, name) RESTART_##cause,
+enum restart_cause {
+	RESTART_LIST(RESTART_ENUM) RESTART_CAUSES
+};
+#undef RESTART_ENUM
 
 struct log_record {
 	/* 1 + its position in the endless list, stored last with release; 0: never written */
@@ -130,24 +151,35 @@ _Static_assert(sizeof(struct span) == 32, "two spans to a cache line");
 enum {
 	SPAN_NO_LAYER = UINT16_MAX,
 	LOG_SPANS = 4096, /* some tokens of a model of 61 layers: its reader comes every few ms */
-	LOG_RECORDS = 1024,
-	LOG_WORKERS = 256
+	LOG_RECORDS = 1024
 };
 
-/* What one worker is doing: for hang detection (machinery 12). */
+/*
+ * What the leader of a server is doing (machinery 11, 12; all stages wait for their workers, so a
+ * worker that hangs makes its leader late). Only init believes it, and no more than that whoever
+ * lies is killed or not.
+ */
 struct progress {
 	alignas(64) _Atomic uint64_t
-		step;              /* seq * 2 + batch of the step it is in, UINT64_MAX: none */
-	_Atomic uint64_t row;      /* the row, where rows are done one by one (machinery 11) */
+		/*
+		 * seq * 2 + batch of the step it is in, gateway: the connection it serves;
+		 * UINT64_MAX: none
+		 */
+		step;
+	/* the row, where rows are done one by one (machinery 11); UINT64_MAX: none */
+	_Atomic uint64_t row;
 	_Atomic uint64_t since_ns; /* monotonic time at which it began */
 	_Atomic uint64_t drive;    /* 1: it waits for the drive */
+	/* raised with every turn of its loop, and inside long steps: it moves */
+	_Atomic uint64_t turns;
 };
 
 /* A LOG object after its header. */
 struct log_object {
 	_Atomic uint64_t counter[64]; /* enum counter; relaxed: monitoring only */
 	_Atomic uint64_t head;        /* records ever written */
-	struct progress progress[LOG_WORKERS];
+	struct progress progress;
+	_Atomic uint64_t restarts[ROLE_COUNT][RESTART_CAUSES]; /* init's; relaxed as counters */
 	/* number n lies at n % LOG_RECORDS; scribe skips what was overwritten */
 	struct log_record record[LOG_RECORDS];
 	_Atomic uint64_t spans;      /* ever written */

@@ -474,16 +474,15 @@ void stream_promote(struct stream *s, struct stream_job *job, enum stream_queue 
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* Under the lock: the job ends with an error; `done` follows when nothing of it is in flight. */
-static void end_job(struct stream *s, struct stream_job *job, int error)
+/* Under the lock: no more of the job is asked for. */
+static void give_up(struct stream *s, struct stream_job *job, int error)
 {
 	list_remove(&s->list[job->queue], job);
-	if (!job->error) {
-		job->error = error;
-		job->failed_extent = 0;
-		job->failed_at = job->extent[0].off;
-	}
-	settle(job);
+	if (job->error)
+		return;
+	job->error = error;
+	job->failed_extent = 0;
+	job->failed_at = job->extent[0].off;
 }
 
 bool stream_cancel(struct stream *s, struct stream_job *job, uint64_t *asked)
@@ -498,15 +497,29 @@ bool stream_cancel(struct stream *s, struct stream_job *job, uint64_t *asked)
 			for (uint32_t x = 0; x < job->extents; x++)
 				*asked += job->asked[x];
 		}
-		end_job(s, job, -ECANCELED);
+		give_up(s, job, -ECANCELED);
+		settle(job); /* or when nothing of it is in flight any more */
 	}
 	pthread_mutex_unlock(&s->lock);
 	return left;
 }
 
+/* Whether the job waits for this read: its own, or one that keeps a place its own could have. */
+static bool waits_for(const struct stream *s, const struct stream_job *job, const struct flight *fl)
+{
+	if (!fl->job || fl->job == job)
+		return fl->job == job;
+	for (uint32_t x = 0; x < job->extents; x++) {
+		if (job->asked[x] < job->extent[x].bytes &&
+		    s->drive_of[job->extent[x].file] == fl->drive)
+			return true;
+	}
+	return false;
+}
+
 /*
- * Ends the job if a read of it has been in flight for too long; else returns the ns until one
- * would have been. The read itself goes on: stream_landed tells when it no longer does.
+ * Ends the job if a read that it waits for has been in flight for too long; else returns the ns
+ * until one would have been. The read itself goes on: stream_landed tells when it no longer does.
  */
 static uint64_t check_deadline(struct stream *s, struct stream_job *job, uint64_t deadline_ns)
 {
@@ -517,13 +530,16 @@ static uint64_t check_deadline(struct stream *s, struct stream_job *job, uint64_
 	for (uint32_t f = 0; f < FLIGHTS; f++) {
 		const struct flight *fl = &s->flight[f];
 
-		if (fl->job == job && fl->since_ns < oldest) {
+		if (waits_for(s, job, fl) && fl->since_ns < oldest) {
 			oldest = fl->since_ns;
 			late = fl;
 		}
 	}
 	if (late && now - oldest >= deadline_ns && !stream_done(job)) {
-		fail(s, late, -ETIMEDOUT);
+		if (late->job == job)
+			fail(s, late, -ETIMEDOUT);
+		else
+			give_up(s, job, -ETIMEDOUT);
 		job->done_ns = now;
 		atomic_store_explicit(&job->done, 1, memory_order_release);
 	}
@@ -533,7 +549,9 @@ static uint64_t check_deadline(struct stream *s, struct stream_job *job, uint64_
 
 void stream_wait(struct stream *s, struct stream_job *job, uint64_t seen, uint64_t deadline_ns)
 {
-	uint64_t now = clock_now_ns(), look = now + deadline_ns;
+	/* a drive that has not answered others for so long is not waited for once more */
+	uint64_t now = clock_now_ns(),
+		 look = now + (deadline_ns < NS_PER_S ? deadline_ns : NS_PER_S);
 
 	atomic_store_explicit(&s->waiting, 1, memory_order_seq_cst);
 	for (;;) {

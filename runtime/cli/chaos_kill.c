@@ -224,7 +224,7 @@ static const struct log_object *log_of(const struct chaos_kill *k, enum role rol
 
 static bool in_step(const struct chaos_kill *k, enum role role)
 {
-	const struct progress *p = &log_of(k, role)->progress[0];
+	const struct progress *p = &log_of(k, role)->progress;
 
 	return atomic_load_explicit(&p->since_ns, memory_order_relaxed) &&
 	       atomic_load_explicit(&p->step, memory_order_relaxed) != UINT64_MAX;
@@ -245,7 +245,7 @@ static void await_commits(const struct chaos_kill *k, enum role role, uint64_t n
 /* ns from the kill until the successor has begun the step again; 0: it was not seen. */
 static uint64_t await_begun(const struct chaos_kill *k, enum role role, uint64_t killed_ns)
 {
-	const struct progress *p = &log_of(k, role)->progress[0];
+	const struct progress *p = &log_of(k, role)->progress;
 
 	for (unsigned us = 0; us < BEGUN_WAIT_MS * 1000; us += 50) {
 		uint64_t since = atomic_load_explicit(&p->since_ns, memory_order_relaxed);

@@ -63,8 +63,7 @@ static void look(struct top *t, struct view *v)
 	memcpy(t->before, v->now, sizeof(t->before));
 	t->before_ns = now;
 	for (unsigned i = 0; i < DOING; i++) {
-		const struct progress *p =
-			&t->watch.log[servers[i].log - OBJ_LOG_INIT]->progress[0];
+		const struct progress *p = &t->watch.log[servers[i].log - OBJ_LOG_INIT]->progress;
 		/* acquire: the time is there with the step; pairs with server_progress */
 		uint64_t step = atomic_load_explicit(&p->step, memory_order_acquire);
 		uint64_t since = atomic_load_explicit(&p->since_ns, memory_order_relaxed);

@@ -194,6 +194,10 @@ bool experts_serve(struct experts *x, uint32_t batch, bool inside)
 	int rc = server_take(&x->s, &x->feed[batch], d->feed_head[batch], MSG_FEED, batch, &st.msg,
 			     &e);
 	uint64_t start = clock_now_ns();
+	/* relaxed: our own */
+	uint64_t outer = atomic_load_explicit(&x->s.at.log->progress.step, memory_order_relaxed),
+		 outer_ns = atomic_load_explicit(&x->s.at.log->progress.since_ns,
+						 memory_order_relaxed);
 
 	if (rc == 0)
 		return false;
@@ -216,13 +220,18 @@ bool experts_serve(struct experts *x, uint32_t batch, bool inside)
 		return true;
 	}
 	server_progress(&x->s, st.msg.seq, batch);
-	step_compute(&st);
+	if (server_careful(&x->s))
+		step_compute_rows(&st);
+	else
+		step_compute(&st);
 	count_reads(x);
 	count_add(x->s.at.log, COUNT_STEPS, 1);
 	count_add(x->s.at.log, COUNT_ROWS, st.msg.rows);
 	count_add(x->s.at.log, COUNT_STEP_NS, clock_now_ns() - start);
 	commit(&st, true);
 	server_progress(&x->s, UINT64_MAX, 0);
+	if (inside)
+		server_resume(&x->s, outer, outer_ns);
 	return true;
 }
 
@@ -241,7 +250,7 @@ noreturn void experts_loop(struct experts *x)
 	for (;;) {
 		while (experts_serve(x, BATCH_DECODE, false) ||
 		       experts_serve(x, BATCH_PREFILL, false))
-			;
+			server_turn(&x->s);
 		server_sleep(&x->s, more, x);
 	}
 }

@@ -112,6 +112,11 @@ MUST_CHECK int step_prepare(struct step *st, struct err *e);
  */
 void step_compute(struct step *st);
 
+/*
+ * step.c: the same row by row, for a step that has killed a predecessor twice (machinery 11).
+ */
+void step_compute_rows(struct step *st);
+
 /* step.c: the dense or shared block into scratch, before or while routed experts arrive. */
 void step_shared(struct step *st);
 

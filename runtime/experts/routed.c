@@ -98,10 +98,12 @@ static bool ask(struct step *st, uint32_t i)
  */
 static void ask_or_wait(struct step *st, uint32_t i)
 {
+	server_waits(&st->x->s, true);
 	while (!ask(st, i)) {
 		bell_prepare(st->x->s.bell);
 		bell_wait(st->x->s.bell, 1000 * 1000); /* init rings when an io_uring is empty */
 	}
+	server_waits(&st->x->s, false);
 }
 
 /*
@@ -117,10 +119,10 @@ static void compute(struct step *st, uint32_t i)
 	struct expert_work k = {.st = st, .mlp = mlp};
 	int rc;
 
-	if (!slots_ready(&x->slots, st->sc->slot[i]))
-		atomic_store_explicit(&x->s.at.log->progress[0].drive, 1, memory_order_relaxed);
+	server_turn(&x->s);
+	server_waits(&x->s, !slots_ready(&x->slots, st->sc->slot[i]));
 	rc = slots_use(&x->slots, st->sc->slot[i], EXPERT_PARTS, mlp, &why);
-	atomic_store_explicit(&x->s.at.log->progress[0].drive, 0, memory_order_relaxed);
+	server_waits(&x->s, false);
 	ready = clock_now_ns();
 	count_time(x->s.at.log, COUNT_DRIVE_NS, start, ready, st->msg.batch, st->msg.layer);
 	if (rc) {
@@ -245,9 +247,10 @@ static void wait_first(struct step *st, uint32_t asked)
 		i++;
 	if (i == asked)
 		return;
-	atomic_store_explicit(&x->s.at.log->progress[0].drive, 1, memory_order_relaxed);
+	server_turn(&x->s);
+	server_waits(&x->s, true);
 	take(st, i);
-	atomic_store_explicit(&x->s.at.log->progress[0].drive, 0, memory_order_relaxed);
+	server_waits(&x->s, false);
 	count_time(x->s.at.log, COUNT_DRIVE_NS, start, clock_now_ns(), st->msg.batch,
 		   st->msg.layer);
 }

@@ -137,6 +137,48 @@ void step_shared(struct step *st)
 		   st->msg.layer);
 }
 
+/* Row r of a step as a step of its own. */
+static struct step row_of(const struct step *st, uint32_t r)
+{
+	const struct attach *a = &st->x->s.at;
+	size_t k = a->plan->top_k, stride = a->layout.row_stride;
+	struct step row = *st;
+
+	row.msg.rows = 1;
+	row.inside = true; /* the twins are not rung for each row */
+	row.xin += (size_t)r * a->layout.x_stride;
+	row.h_in += r * stride;
+	row.h_out += r * stride;
+	row.error_in += r;
+	row.error_out += r;
+	row.route += r * k;
+	row.route_weight += r * k;
+	return row;
+}
+
+void step_compute_rows(struct step *st)
+{
+	struct experts *x = st->x;
+	struct experts_record *d = x->record.draft;
+	struct err e = {0};
+
+	/* parts that a predecessor has committed are of the step as a whole: begin anew */
+	record_touch(&x->record, d, sizeof(*d));
+	d->part_seq[st->msg.batch] = 0;
+	for (uint32_t r = 0; r < st->msg.rows; r++) {
+		struct step row = row_of(st, r);
+
+		server_turn(&x->s);
+		if (!row.error_in[0] && !server_row(&x->s, r))
+			row.error_out[0] = server_poison_error(&x->s, st->msg.layer);
+		else if (row.error_in[0] || (st->layer->is_moe && sort_rows(&row, &e)))
+			row.error_out[0] = row.error_in[0];
+		else
+			step_compute(&row);
+	}
+	server_row(&x->s, UINT32_MAX);
+}
+
 void step_compute(struct step *st)
 {
 	bool last = st->msg.layer == st->pass.area.last_layer;

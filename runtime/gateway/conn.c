@@ -51,7 +51,7 @@ void conn_attach(struct gateway *g, uint32_t i)
 	record_touch(&c->record, c->record.draft, sizeof(struct conn_record));
 	if (i < CONNS)
 		conn_look(g, c, &c->in);
-	if (!conn_sound(g, c))
+	if (!conn_sound(g, c) || conn_poisoned(g, i))
 		conn_reset(g, c);
 	c->announce = c->touched = conn_draft(c)->request.number > 0;
 	area = conn_own(c)->area;
@@ -63,6 +63,7 @@ void conn_attach(struct gateway *g, uint32_t i)
 
 void conn_commit(struct gateway *g, struct conn *c)
 {
+	count_add(g->at.log, COUNT_STEPS, 1);
 	record_commit(&c->record);
 	record_touch(&c->record, c->record.draft, sizeof(struct conn_record));
 	g->ring_init = true;

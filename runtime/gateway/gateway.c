@@ -138,8 +138,7 @@ void gateway_take_over(struct gateway *g)
 		g->areas[k] = g->areas[k] ? g->areas[k]
 					  : AREA_FREED; /* a predecessor may have touched it */
 	conn_clean_areas(g);
-	/* not in a step: it never is in one that could hang for others */
-	atomic_store_explicit(&g->at.log->progress[0].step, UINT64_MAX, memory_order_relaxed);
+	atomic_store_explicit(&g->at.log->progress.step, UINT64_MAX, memory_order_relaxed);
 }
 
 void gateway_close(struct gateway *g)
@@ -550,6 +549,24 @@ static void ring_init(struct gateway *g)
 	}
 }
 
+/* Which connection it serves; UINT64_MAX: none. For init: hangs, and who ends its server. */
+static void mark(const struct gateway *g, uint64_t conn)
+{
+	struct progress *p = &g->at.log->progress;
+
+	atomic_store_explicit(&p->row, conn, memory_order_relaxed);
+	atomic_store_explicit(&p->step, conn, memory_order_relaxed);
+}
+
+static void mark_turn(const struct gateway *g)
+{
+	struct progress *p = &g->at.log->progress;
+
+	atomic_store_explicit(&p->since_ns, g->now, memory_order_relaxed);
+	atomic_store_explicit(&p->turns, atomic_load_explicit(&p->turns, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
 uint64_t gateway_step(struct gateway *g)
 {
 	uint64_t wake = UINT64_MAX;
@@ -558,11 +575,13 @@ uint64_t gateway_step(struct gateway *g)
 	g->now = clock_now_ns();
 	clock_gettime(CLOCK_REALTIME, &wall);
 	g->wall_s = (uint64_t)wall.tv_sec;
+	mark_turn(g);
 	while (health_step(g))
 		follow_announce(g);
 	for (uint32_t i = 0; i < CONNS; i++) {
 		unsigned steps = 0;
 
+		mark(g, i);
 		while (steps < STEPS && gateway_step_conn(g, &g->conn[i]))
 			steps++;
 		conn_give_back(g, &g->conn[i]);
@@ -571,6 +590,7 @@ uint64_t gateway_step(struct gateway *g)
 		if (g->conn[i].wake_ns < wake)
 			wake = g->conn[i].wake_ns;
 	}
+	mark(g, UINT64_MAX);
 	follow_announce(g);
 	give_back(g);
 	ring_init(g);

@@ -213,6 +213,8 @@ void conn_closing(struct conn *c);
  * Looked at when it is inherited, and never again.
  */
 bool conn_sound(const struct gateway *g, const struct conn *c);
+/* Whether serving this connection has ended the gateway three times in a row (machinery 11). */
+bool conn_poisoned(const struct gateway *g, uint32_t i);
 /*
  * Lets the client go with what has been sent, drops its request, and commits a record that is
  * sound.

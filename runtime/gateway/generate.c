@@ -146,6 +146,11 @@ enum served generate_serve(struct gateway *g, struct conn *c, enum api_endpoint 
 
 /* ---- causes ---- */
 
+static const char *role_named(uint64_t role)
+{
+	return role < ROLE_COUNT ? graph_roles[role].program : "that runs it";
+}
+
 void cause_explain(const struct gateway *g, uint64_t error, struct api_error *e)
 {
 	uint32_t layer = error >> 32 & 0xffff, expert = error >> 16 & 0xffff;
@@ -166,8 +171,13 @@ void cause_explain(const struct gateway *g, uint64_t error, struct api_error *e)
 				   "a number that is not finite appeared in layer %u", layer);
 		break;
 	case CAUSE_POISON:
-		api_refuse(e, 500, NULL, "poison",
-			   "a step in layer %u ended its server three times", layer);
+		if (layer == 0xffff)
+			api_refuse(e, 500, NULL, "poison",
+				   "this request ended the server router in the head three times");
+		else
+			api_refuse(e, 500, NULL, "poison",
+				   "this request ended the server %s in layer %u three times",
+				   role_named(error >> 48 & 0xff), layer);
 		break;
 	case CAUSE_TOO_LONG:
 		api_refuse(

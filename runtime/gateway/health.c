@@ -114,9 +114,9 @@ static void name_late(const struct gateway *g, char *text, size_t cap)
 	for (size_t k = 0; k < sizeof(logs) / sizeof(logs[0]); k++) {
 		const struct log_object *log =
 			attach_at(&g->at, logs[k], sizeof(struct object_header));
-		uint64_t step = atomic_load_explicit(&log->progress[0].step, memory_order_relaxed);
+		uint64_t step = atomic_load_explicit(&log->progress.step, memory_order_relaxed);
 		uint64_t since =
-			atomic_load_explicit(&log->progress[0].since_ns, memory_order_relaxed);
+			atomic_load_explicit(&log->progress.since_ns, memory_order_relaxed);
 
 		if (step == UINT64_MAX || !since || since > g->now || g->now - since < oldest)
 			continue;
@@ -125,6 +125,22 @@ static void name_late(const struct gateway *g, char *text, size_t cap)
 			 graph_roles[graph_objects[logs[k]].writer].name,
 			 (unsigned long long)(oldest / NS_PER_MS));
 	}
+}
+
+/* A server that init cannot keep alive. */
+static bool name_unwell(const struct gateway *g, char *text, size_t cap)
+{
+	for (unsigned role = ROLE_CLIENT; role <= ROLE_SCRIBE; role++) {
+		uint32_t unwell =
+			atomic_load_explicit(&g->at.node->unwell[role], memory_order_relaxed);
+
+		if (unwell == NODE_WELL)
+			continue;
+		snprintf(text, cap, "%s %s", graph_roles[role].program,
+			 unwell == NODE_DYING ? "dies again and again" : "waits to be started");
+		return true;
+	}
+	return false;
 }
 
 static enum served red(struct gateway *g, struct conn *c, const struct api_error *e, bool keep)
@@ -171,6 +187,10 @@ enum served health_serve(struct gateway *g, struct conn *c, bool keep)
 	}
 	if (gateway_stage(g) >= STAGE_DRAINING) {
 		api_refuse(&e, 503, NULL, NULL, "the node is going down");
+		return red(g, c, &e, keep);
+	}
+	if (name_unwell(g, late, sizeof(late))) {
+		api_refuse(&e, 503, NULL, "unwell", "%s", late);
 		return red(g, c, &e, keep);
 	}
 	if (is_fresh(g))

@@ -33,11 +33,32 @@ static void write_counter(const struct gateway *g, enum counter c, uint32_t role
 	}
 }
 
+/* Why which server was started again; init counts. */
+static void write_restarts(const struct gateway *g, struct out *o)
+{
+#define NAME(cause, name) [RESTART_##cause] = name,
+	static const char *const names[RESTART_CAUSES] = {RESTART_LIST(NAME)};
+#undef NAME
+	const struct log_object *log =
+		attach_at(&g->at, OBJ_LOG_INIT, sizeof(struct object_header));
+
+	out_text(o, "# HELP penstock_restarts_total servers started again\n"
+		    "# TYPE penstock_restarts_total counter\n");
+	for (unsigned role = ROLE_CLIENT; role <= ROLE_SCRIBE; role++) {
+		for (unsigned k = 0; k < RESTART_CAUSES; k++)
+			out_format(o, "penstock_restarts_total{server=\"%s\",cause=\"%s\"} %llu\n",
+				   graph_roles[role].program, names[k],
+				   (unsigned long long)atomic_load_explicit(&log->restarts[role][k],
+									    memory_order_relaxed));
+	}
+}
+
 void metrics_write(const struct gateway *g, struct out *o)
 {
 #define WRITE(counter, roles, name, help) write_counter(g, COUNT_##counter, roles, name, help, o);
 	COUNTER_LIST(WRITE)
 #undef WRITE
+	write_restarts(g, o);
 	out_text(o, "# HELP penstock_build_info the build and the model\n"
 		    "# TYPE penstock_build_info gauge\npenstock_build_info{fingerprint=");
 	out_json(o, g->env.fingerprint, strlen(g->env.fingerprint));

@@ -68,6 +68,16 @@ static bool reply_sound(const struct gateway *g, const struct conn_record *rec,
 	return bytes <= STOP_BYTES;
 }
 
+bool conn_poisoned(const struct gateway *g, uint32_t i)
+{
+	const struct node_poison *p = &g->at.node->poison[ROLE_CLIENT];
+
+	_Static_assert((int)CONN_PLACES <= (int)POISON_ROWS, "each has its bit");
+	/* relaxed: init wrote it before this generation came */
+	return atomic_load_explicit(&p->deaths, memory_order_relaxed) > POISON_CAREFUL &&
+	       atomic_load_explicit(&p->rows[i / 64], memory_order_relaxed) >> i % 64 & 1;
+}
+
 bool conn_sound(const struct gateway *g, const struct conn *c)
 {
 	const struct conn_record *rec = conn_draft(c);

@@ -135,6 +135,28 @@ static void attend_work(void *context, struct worker *w)
 	attention_rows(&st->m->s.model, &st->job, st->m->scratch, w);
 }
 
+/*
+ * The rows of a step that has killed a predecessor twice, each alone and in order: a row finds the
+ * keys of those before it as it would have.
+ */
+static void attend_carefully(struct mla_step *st)
+{
+	struct mla *m = st->m;
+
+	for (uint32_t r = 0; r < st->msg.rows; r++) {
+		if (m->error[r])
+			continue;
+		if (!server_row(&m->s, r)) {
+			m->error[r] = server_poison_error(&m->s, st->msg.layer);
+			continue;
+		}
+		for (uint32_t i = 0; i < st->msg.rows; i++)
+			m->row[i].skip = i != r;
+		team_run(m->s.team, attend_work, st);
+	}
+	server_row(&m->s, UINT32_MAX);
+}
+
 /* Passes error words on, and finds rows that met a number that is not finite. */
 static void write_errors(const struct mla_step *st)
 {
@@ -236,7 +258,10 @@ static void run_step(struct mla_step *st, bool from_router)
 		return;
 	}
 	server_progress(&m->s, st->msg.seq, st->msg.batch);
-	team_run_last(m->s.team, attend_work, st, server_twins(&m->s, ROLE_ROUTER));
+	if (server_careful(&m->s))
+		attend_carefully(st);
+	else
+		team_run_last(m->s.team, attend_work, st, server_twins(&m->s, ROLE_ROUTER));
 	write_errors(st);
 	commit(st, from_router, true);
 	server_progress(&m->s, UINT64_MAX, 0);
@@ -302,7 +327,7 @@ noreturn void mla_loop(struct mla *m)
 	take_over(m);
 	for (;;) {
 		while (serve(m))
-			;
+			server_turn(&m->s);
 		server_sleep(&m->s, more, m);
 	}
 }

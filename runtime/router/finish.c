@@ -14,7 +14,8 @@
 /* The rows that want logits, gathered, normed and multiplied. */
 struct head {
 	const struct step *st;
-	uint32_t n;
+	uint32_t n, first; /* of the picked rows */
+	uint32_t row0, rows;
 	bool keep; /* MTP will want the final hidden state of every row */
 	float *logits;
 };
@@ -27,15 +28,51 @@ static void head_work(void *context, struct worker *w)
 	const struct attach *a = &r->s.at;
 	const struct layout *l = &a->layout;
 	uint32_t b = st->msg.batch, layer = st->pass.area.last_layer;
+	size_t stride = l->row_stride, first = k->first;
+	float *h = r->picked + first * stride;
+	uint16_t *x = r->picked_x + first * l->x_stride;
 
 	if (k->keep)
-		head_norm(&r->s.model, layer, attach_at(a, OBJ_EXPERTS, l->experts_rows[b]),
-			  st->msg.rows, attach_at(a, OBJ_ROUTER, l->router_final[b]), NULL, w);
+		head_norm(&r->s.model, layer,
+			  (const float *)attach_at(a, OBJ_EXPERTS, l->experts_rows[b]) +
+				  k->row0 * stride,
+			  k->rows,
+			  (float *)attach_at(a, OBJ_ROUTER, l->router_final[b]) + k->row0 * stride,
+			  NULL, w);
 	if (!k->n)
 		return;
-	head_norm(&r->s.model, layer, r->picked, k->n, r->picked, r->picked_x, w);
+	head_norm(&r->s.model, layer, h, k->n, h, x, w);
 	worker_barrier(w);
-	head_logits(&r->s.model, r->picked_x, k->n, k->logits, r->s.at.plan->vocab, w);
+	head_logits(&r->s.model, x, k->n, k->logits + first * r->s.at.plan->vocab,
+		    r->s.at.plan->vocab, w);
+}
+
+/*
+ * A step that has killed a predecessor twice: each row alone (machinery 11). Rows that have killed
+ * one alone are marked in router.failed.
+ */
+static void head_carefully(const struct head *all)
+{
+	const struct step *st = all->st;
+	struct router *r = st->r;
+	uint32_t picked = 0;
+
+	for (uint32_t i = 0; i < st->msg.rows; i++) {
+		bool wanted = st->pass.row[i].flags & ROW_LOGITS;
+		struct head one = {.st = st,
+				   .n = wanted,
+				   .first = picked,
+				   .row0 = i,
+				   .rows = 1,
+				   .keep = all->keep,
+				   .logits = all->logits};
+
+		picked += wanted;
+		r->failed[i] = !server_row(&r->s, i);
+		if (!r->failed[i] && (one.n || one.keep))
+			team_run(r->s.team, head_work, &one);
+	}
+	server_row(&r->s, UINT32_MAX);
 }
 
 static struct head pick_rows(const struct step *st)
@@ -44,7 +81,7 @@ static struct head pick_rows(const struct step *st)
 	const struct attach *a = &r->s.at;
 	const struct layout *l = &a->layout;
 	const float *h = attach_at(a, OBJ_EXPERTS, l->experts_rows[st->msg.batch]);
-	struct head k = {.st = st, .logits = r->logits};
+	struct head k = {.st = st, .rows = st->msg.rows, .logits = r->logits};
 
 	for (uint32_t i = 0; i < st->msg.rows; i++) {
 		k.keep |=
@@ -311,6 +348,7 @@ static struct part next_part(const struct step *st, const struct head *k, uint32
 {
 	const struct attach *a = &st->r->s.at;
 	const uint64_t *errors = attach_at(a, OBJ_EXPERTS, a->layout.experts_error[st->msg.batch]);
+	const uint8_t *failed = st->r->failed;
 	struct part p = {.conn = st->pass.row[row0].conn, .row0 = row0, .row = &st->pass.row[row0]};
 
 	for (uint32_t i = row0; i < st->msg.rows && st->pass.row[i].conn == p.conn; i++) {
@@ -320,12 +358,14 @@ static struct part next_part(const struct step *st, const struct head *k, uint32
 			logits = k->logits + (size_t)(*picked)++ * a->plan->vocab;
 		if (st->pass.row[i].flags & ROW_DRAFT) {
 			p.drafted = true;
-			p.draft = errors[i] ? NULL : logits;
+			p.draft = errors[i] || failed[i] ? NULL : logits;
 			continue;
 		}
 		p.n++;
 		if (!p.error)
-			p.error = errors[i];
+			p.error = errors[i]   ? errors[i]
+				  : failed[i] ? server_poison_error(&st->r->s, 0xffff)
+					      : 0;
 		if (logits)
 			p.logits = logits;
 	}
@@ -342,7 +382,10 @@ void finish_pass(const struct step *st)
 		tokens = atomic_load_explicit(&a->log->counter[COUNT_TOKENS], memory_order_relaxed);
 
 	server_wait_layer(&r->s, UINT32_MAX);
-	if (k.n || k.keep)
+	memset(r->failed, 0, st->msg.rows);
+	if (server_careful(&r->s))
+		head_carefully(&k);
+	else if (k.n || k.keep)
 		team_run(r->s.team, head_work, &k);
 	now = clock_now_ns();
 	count_time(a->log, COUNT_HEAD_NS, st->start_ns, now, st->msg.batch, UINT32_MAX);
@@ -350,11 +393,15 @@ void finish_pass(const struct step *st)
 	while (row < st->msg.rows) {
 		struct part p = next_part(st, &k, row, &picked);
 
+		/* the sampler's turn: the row that is drawn from */
+		if (!server_row(&r->s, row) && !p.error)
+			p.error = server_poison_error(&r->s, 0xffff);
 		finish_part(st, &p);
 		row += p.n + p.drafted;
 		drafts += p.drafted;
 		parts++;
 	}
+	server_row(&r->s, UINT32_MAX);
 	tokens =
 		atomic_load_explicit(&a->log->counter[COUNT_TOKENS], memory_order_relaxed) - tokens;
 	pay_ended(r, st->msg.batch, st->pass.area.kind, parts, (uint32_t)tokens, drafts);

@@ -240,6 +240,7 @@ noreturn void router_loop(struct router *r)
 		bool busy;
 
 		do {
+			server_turn(&r->s);
 			busy = steps_serve(r);
 			while (announce(r))
 				busy = true;

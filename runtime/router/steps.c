@@ -12,6 +12,10 @@
 
 /* ---- gate ---- */
 
+enum {
+	FAILED_POISON = 2 /* of router.failed: beside 1, a number that is not finite */
+};
+
 struct gate {
 	const struct step *st;
 	uint16_t *expert;
@@ -27,6 +31,43 @@ static void gate_work(void *context, struct worker *w)
 	gate_rows(&r->s.model, g->st->msg.layer,
 		  attach_at(a, OBJ_MLA, a->layout.mla_x[g->st->msg.batch]), g->st->msg.rows,
 		  r->skip, g->expert, g->weight, r->failed, r->gate_work, w);
+}
+
+struct gate_row {
+	const struct gate *g;
+	uint32_t row;
+};
+
+static void gate_row_work(void *context, struct worker *w)
+{
+	const struct gate_row *k = context;
+	const struct step *st = k->g->st;
+	struct router *r = st->r;
+	const struct attach *a = &r->s.at;
+	size_t top_k = a->plan->top_k;
+	const uint16_t *x = attach_at(a, OBJ_MLA, a->layout.mla_x[st->msg.batch]);
+
+	gate_rows(&r->s.model, st->msg.layer, x + (size_t)k->row * a->layout.x_stride, 1, NULL,
+		  k->g->expert + k->row * top_k, k->g->weight + k->row * top_k, r->failed + k->row,
+		  r->gate_work, w);
+}
+
+/* A step that has killed a predecessor twice: each row alone (machinery 11). */
+static void gate_carefully(const struct gate *g, const uint64_t *in)
+{
+	struct router *r = g->st->r;
+
+	for (uint32_t i = 0; i < g->st->msg.rows; i++) {
+		struct gate_row k = {.g = g, .row = i};
+
+		if (in[i])
+			continue;
+		if (server_row(&r->s, i))
+			team_run(r->s.team, gate_row_work, &k);
+		else
+			r->failed[i] = FAILED_POISON;
+	}
+	server_row(&r->s, UINT32_MAX);
 }
 
 /* Passes error words on and picks each row's experts. */
@@ -48,11 +89,19 @@ static void gate_step(const struct step *st)
 		r->skip[i] = in[i] != 0;
 		r->failed[i] = 0;
 	}
-	if (moe)
+	if (moe && server_careful(&r->s))
+		gate_carefully(&g, in);
+	else if (moe)
 		team_run_last(r->s.team, gate_work, &g, server_twins(&r->s, ROLE_EXPERTS));
-	for (uint32_t i = 0; i < st->msg.rows; i++)
-		out[i] = in[i] || !r->failed[i] ? in[i]
-						: row_error(CAUSE_NOT_FINITE, st->msg.layer, 0, 0);
+	for (uint32_t i = 0; i < st->msg.rows; i++) {
+		if (in[i])
+			out[i] = in[i];
+		else if (r->failed[i] == FAILED_POISON)
+			out[i] = server_poison_error(&r->s, st->msg.layer);
+		else
+			out[i] =
+				r->failed[i] ? row_error(CAUSE_NOT_FINITE, st->msg.layer, 0, 0) : 0;
+	}
 }
 
 static void gate_commit(const struct step *st, bool good)

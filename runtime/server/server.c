@@ -81,6 +81,9 @@ int server_open(struct server *s, enum role role, const char *generation, struct
 void server_take_over(struct server *s)
 {
 	attach_take_over(&s->at);
+	s->replay = atomic_load_explicit(&s->at.log->progress.step, memory_order_relaxed);
+	atomic_store_explicit(&s->at.log->progress.step, UINT64_MAX, memory_order_relaxed);
+	server_waits(s, false);
 	team_move(s->team, s->bell);
 }
 
@@ -100,6 +103,7 @@ void server_wait_layer(const struct server *s, uint32_t layer)
 
 	/* acquire: pairs with the loader's release, so that the bytes are there with the count */
 	while (atomic_load_explicit(&s->resident->loaded, memory_order_acquire) < want) {
+		server_turn(s);
 		bell_prepare(s->bell);
 		bell_wait(
 			s->bell,
@@ -295,6 +299,7 @@ int server_pass(const struct server *s, const struct msg *m, struct pass *p, str
 
 void server_sleep(const struct server *s, bool (*more)(void *), void *context)
 {
+	server_turn(s);
 	bell_prepare(s->bell);
 	if (more(context)) {
 		bell_cancel(s->bell);
@@ -361,17 +366,89 @@ void *server_twins(const struct server *s, enum role role)
 	return s->at.bells->bell[role];
 }
 
-void server_progress(const struct server *s, uint64_t seq, uint32_t batch)
+void server_progress(struct server *s, uint64_t seq, uint32_t batch)
 {
-	struct progress *p = &s->at.log->progress[0];
+	struct progress *p = &s->at.log->progress;
+	uint64_t step = seq == UINT64_MAX ? seq : seq * 2 + batch, now = clock_now_ns();
+	uint64_t before = atomic_load_explicit(&p->step, memory_order_relaxed);
 
-	atomic_store_explicit(&p->since_ns, clock_now_ns(), memory_order_relaxed);
+	if (seq == UINT64_MAX && before != UINT64_MAX && before == s->replay) {
+		uint64_t since = atomic_load_explicit(&p->since_ns, memory_order_relaxed);
+
+		count_add(s->at.log, COUNT_REPLAYS, 1);
+		count_add(s->at.log, COUNT_REPLAY_NS, now - since);
+		s->replay = UINT64_MAX;
+	}
+	if (s->careful)
+		cpu_kernels_init(&s->kernels, (enum cpu_isa)s->at.plan->isa);
+	s->careful = false;
+	server_row(s, UINT32_MAX);
+	atomic_store_explicit(&p->since_ns, now, memory_order_relaxed);
 	/*
 	 * release: the time is there with the step; init reads both without a lock and only
 	 * compares with a deadline
 	 */
-	atomic_store_explicit(&p->step, seq == UINT64_MAX ? seq : seq * 2 + batch,
-			      memory_order_release);
+	atomic_store_explicit(&p->step, step, memory_order_release);
+}
+
+void server_resume(const struct server *s, uint64_t step, uint64_t since_ns)
+{
+	struct progress *p = &s->at.log->progress;
+
+	atomic_store_explicit(&p->since_ns, since_ns, memory_order_relaxed);
+	/* release: as in server_progress */
+	atomic_store_explicit(&p->step, step, memory_order_release);
+}
+
+void server_turn(const struct server *s)
+{
+	_Atomic uint64_t *turns = &s->at.log->progress.turns;
+
+	/* relaxed: init looks whether it moves */
+	atomic_store_explicit(turns, atomic_load_explicit(turns, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
+void server_waits(const struct server *s, bool drive)
+{
+	atomic_store_explicit(&s->at.log->progress.drive, drive, memory_order_relaxed);
+}
+
+static const struct node_poison *poison_of(const struct server *s)
+{
+	return &s->at.node->poison[s->at.role];
+}
+
+bool server_careful(struct server *s)
+{
+	const struct node_poison *p = poison_of(s);
+
+	/* relaxed: written before this process's generation came, and not again while it lives */
+	if (s->careful || atomic_load_explicit(&p->deaths, memory_order_relaxed) < POISON_CAREFUL ||
+	    atomic_load_explicit(&p->step, memory_order_relaxed) !=
+		    atomic_load_explicit(&s->at.log->progress.step, memory_order_relaxed))
+		return s->careful;
+	s->careful = true;
+	cpu_kernels_init(&s->kernels, CPU_SCALAR);
+	return true;
+}
+
+bool server_row(const struct server *s, uint32_t row)
+{
+	const struct node_poison *p = poison_of(s);
+
+	atomic_store_explicit(&s->at.log->progress.row, row == UINT32_MAX ? UINT64_MAX : row,
+			      memory_order_relaxed);
+	/* what is not known row by row is bad as a whole, or not at all */
+	if (row >= POISON_ROWS)
+		row = 0;
+	return !s->careful ||
+	       !(atomic_load_explicit(&p->rows[row / 64], memory_order_relaxed) >> row % 64 & 1);
+}
+
+uint64_t server_poison_error(const struct server *s, uint32_t layer)
+{
+	return row_error_part(CAUSE_POISON, layer, 0, (uint32_t)s->at.role, 0);
 }
 
 static void nothing(void *context, struct worker *w)

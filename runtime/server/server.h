@@ -30,6 +30,8 @@ struct server {
 	struct team *team;
 	const struct resident_header *resident;
 	struct bell *bell; /* the leader's own */
+	uint64_t replay;   /* progress.step that its predecessor died in; UINT64_MAX: none */
+	bool careful;      /* the kernels are the scalar ones for this step */
 };
 
 /*
@@ -114,8 +116,27 @@ void server_lost(const struct server *s, struct refusal *r, uint32_t batch);
 /* Where the workers of another server sleep: for team_run_last. */
 void *server_twins(const struct server *s, enum role role);
 
-/* Marks what worker 0 is doing, for hang detection; UINT64_MAX: nothing. */
-void server_progress(const struct server *s, uint64_t seq, uint32_t batch);
+/*
+ * Marks what the leader is doing, for hang detection and for who inherits the step; UINT64_MAX:
+ * nothing. A step that its predecessor died in is counted as a replay.
+ */
+void server_progress(struct server *s, uint64_t seq, uint32_t batch);
+/* Back in an outer step, as progress had it before the inner one. */
+void server_resume(const struct server *s, uint64_t step, uint64_t since_ns);
+/* It moves: once in every turn of the loop, and in steps that may be long. */
+void server_turn(const struct server *s);
+/* It waits for the drive, whose reads have deadlines of their own. */
+void server_waits(const struct server *s, bool drive);
+
+/*
+ * Whether the step just begun has ended its server so often that its rows are done one by one, by
+ * the scalar reference (machinery 11): that is set then, until server_progress(UINT64_MAX).
+ */
+bool server_careful(struct server *s);
+/* Marks the row that is done alone, UINT64_MAX: none. False: it killed a predecessor, leave it. */
+bool server_row(const struct server *s, uint32_t row);
+/* The error word of such a row. */
+uint64_t server_poison_error(const struct server *s, uint32_t layer);
 
 /* The last act before the loop: from here on the role's few system calls (ipc/sandbox.h). */
 MUST_CHECK int server_confine(const struct server *s, enum role role, struct err *e);
