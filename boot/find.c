@@ -1,7 +1,6 @@
 /* Drives and partitions; see find.h. What stands on a drive is hostile until its hash is right. */
 #include "boot/find.h"
 
-#include "drivers/disk/gpt.h"
 #include "runtime/sha256.h"
 
 #include <dirent.h>
@@ -68,58 +67,101 @@ static void part_name(char out[256], const char *drive, uint32_t number)
 	snprintf(out, 256, "%.200s%s%u", drive, digit ? "p" : "", number);
 }
 
-/* The partitions of our type on a drive that has a table. */
-static void look_in(struct find *f, const char *drive, int fd, uint32_t sector)
+/* The partitions of a drive that has a table. */
+static bool walk(const char *drive, int fd, uint32_t sector, find_part *each, void *context)
 {
 	char header[4096];
 	struct gpt_table t;
 	struct gpt_part part;
 	char *entries, name[256];
+	bool ended = false;
 
 	if (!read_at(fd, header, sector, sector) || !gpt_header_read(header, sector, &t))
-		return;
+		return false;
 	entries = malloc((size_t)t.entries * t.entry_bytes);
 	if (entries && read_at(fd, entries, (size_t)t.entries * t.entry_bytes, t.off) &&
 	    gpt_entries_ok(&t, entries)) {
-		for (uint32_t i = 0; i < t.entries; i++) {
-			if (!gpt_entry(&t, entries, i, sector, &part) ||
-			    memcmp(&part.type, &gpt_type_model, sizeof(part.type)) != 0)
+		for (uint32_t i = 0; !ended && i < t.entries; i++) {
+			if (!gpt_entry(&t, entries, i, sector, &part))
 				continue;
 			part_name(name, drive, i + 1);
-			look_at(f, name);
+			ended = each(context, name, i + 1, sector, &part);
 		}
 	}
 	free(entries);
+	return ended;
 }
 
-static void look_at_drive(struct find *f, const char *drive)
+/* Calls drive() for each name of /sys/block that is a drive. */
+static bool each_drive(bool (*drive)(void *, const char *), void *context)
 {
+	DIR *dir = opendir("/sys/block");
+	bool ended = false;
+	struct dirent *d;
+
+	while (dir && !ended && (d = readdir(dir)))
+		if (d->d_name[0] != '.' && strncmp(d->d_name, "ram", 3) != 0 &&
+		    strncmp(d->d_name, "loop", 4) != 0)
+			ended = drive(context, d->d_name);
+	if (dir)
+		closedir(dir);
+	return ended;
+}
+
+struct walking {
+	find_part *each;
+	void *context;
+};
+
+static bool walk_drive(void *context, const char *drive)
+{
+	const struct walking *w = context;
 	char path[300];
 	int fd, sector = 0;
+	bool ended = false;
 
 	snprintf(path, sizeof(path), "/dev/%.255s", drive);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return;
+		return false;
 	if (!ioctl(fd, BLKSSZGET, &sector) && (sector == 512 || sector == 4096))
-		look_in(f, drive, fd, (uint32_t)sector);
+		ended = walk(drive, fd, (uint32_t)sector, w->each, w->context);
 	close(fd);
-	look_at(f, drive); /* a store on the whole drive */
+	return ended;
+}
+
+bool find_partitions(find_part *each, void *context)
+{
+	struct walking w = {each, context};
+
+	return each_drive(walk_drive, &w);
+}
+
+/* ---- The model ---- */
+
+static bool look_at_part(void *context, const char *device, uint32_t number, uint32_t sector,
+			 const struct gpt_part *part)
+{
+	(void)number;
+	(void)sector;
+	if (!memcmp(&part->type, &gpt_type_model, sizeof(part->type)))
+		look_at(context, device);
+	return false;
+}
+
+/* A store on the whole drive. */
+static bool look_at_drive(void *context, const char *drive)
+{
+	look_at(context, drive);
+	return false;
 }
 
 int find_model(struct find *f)
 {
-	DIR *dir = opendir("/sys/block");
-	struct dirent *d;
-
 	f->parts = f->have = f->others = 0;
 	f->len = 0;
 	memset(f->seen, 0, sizeof(f->seen));
-	while (dir && (d = readdir(dir)))
-		if (d->d_name[0] != '.' && strncmp(d->d_name, "ram", 3) != 0 &&
-		    strncmp(d->d_name, "loop", 4) != 0)
-			look_at_drive(f, d->d_name);
-	if (dir)
-		closedir(dir);
+	find_partitions(look_at_part, f);
+	each_drive(look_at_drive, f);
 	return f->have && f->have == f->parts;
 }

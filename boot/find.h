@@ -6,10 +6,19 @@
 #ifndef BOOT_FIND_H
 #define BOOT_FIND_H
 
+#include "drivers/disk/gpt.h"
 #include "model/store/pack_format.h"
 #include "runtime/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+
+/* A partition of a drive: `device` is "nvme0n1p3", `number` 3. True ends the walk. */
+typedef bool find_part(void *context, const char *device, uint32_t number, uint32_t sector,
+		       const struct gpt_part *part);
+
+/* Every partition of every drive with a table. Returns whether one ended it. */
+bool find_partitions(find_part *each, void *context);
 
 /* What was found so far. */
 struct find {

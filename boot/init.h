@@ -28,6 +28,7 @@ enum {
 	TAG_COUNTERS,        /* somebody asks for the counters */
 	TAG_BUTTON,          /* the machine's power button */
 	TAG_PORT,            /* the machine's port to its host */
+	TAG_PROOF,           /* the known answer, asked by init itself */
 	TAG_SERVER = 0x1000, /* + role: its process has ended */
 	TAG_SPARE = 0x2000,  /* + role: its spare has ended */
 	TAG_CONN = 0x10000   /* + connection */
@@ -92,7 +93,6 @@ struct init {
 	int ring_error; /* the maker's, as last logged */
 	struct pump pump;
 	struct machine machine;
-	bool machine_soon; /* machine_tick wants to be called again soon */
 	struct listen_socket listen, counters;
 	struct progress_line progress;
 	struct spawn spawn; /* scratch of the next start */

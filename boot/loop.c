@@ -11,6 +11,7 @@
  *  4. A gateway that dies between exchange and write is noticed by its pidfd, and then everything
  *     is looked at.
  */
+#include "boot/ask.h"
 #include "boot/stage.h"
 #include "boot/supervise.h"
 
@@ -28,7 +29,6 @@
 enum {
 	EVENTS = 64,
 	DEADLINE_LOOK_MS = 250,
-	MACHINE_LOOK_MS = 20, /* the port to the host is not there yet, or takes no more */
 	WAKE_MS = 1000,       /* bell.h 5; hang.h has init look more often */
 	ACTIVE_S = 3          /* after a byte moved, a request may be on its way to the router */
 };
@@ -90,6 +90,8 @@ static void dispatch(struct init *in, const struct epoll_event *ev)
 		see_rings(in);
 	else if (tag == TAG_PORT)
 		port_event(&in->machine.port);
+	else if (tag == TAG_PROOF)
+		ask_proof(in);
 	else if (tag == TAG_BUTTON && machine_pressed(&in->machine))
 		stage_signal(in, SIGTERM);
 }
@@ -108,8 +110,6 @@ static bool look(struct init *in)
 			  (const uint64_t[5]){ROLE_CLIENT, 0, 0, 0, 0});
 		supervise_kill_for(in, ROLE_CLIENT, RESTART_REFUSED);
 	}
-	if (in->machine.here && in->pump.in)
-		in->machine_soon = machine_tick(&in->machine, in->epoll, TAG_PORT);
 	return rc > 0;
 }
 
@@ -149,8 +149,8 @@ int loop_run(struct init *in)
 		atomic_thread_fence(memory_order_seq_cst);
 		if (look(in))
 			ms = 0;
-		if (in->machine_soon)
-			ms = sooner(ms, MACHINE_LOOK_MS);
+		if (in->machine.here && in->pump.in)
+			ms = sooner(ms, ask_tick(in));
 		if (in->exit_status >= 0)
 			break;
 		n = epoll_wait(in->epoll, ev, EVENTS, ms);

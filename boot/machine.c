@@ -11,13 +11,13 @@
 #include <linux/filter.h>
 #include <linux/input.h>
 #include <linux/seccomp.h>
+#include <linux/watchdog.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
@@ -30,9 +30,16 @@ enum {
 	MODEL_WAIT_S = 60, /* drives that are slow to come */
 	PORT_WAIT_S = 30,
 	LOOK_MS = 20,
+	WATCHDOG_S = 60,
 	READ_S = 10, /* what a person has to read the last message */
 	LINE_MAX = 4096
 };
+
+/* The system's own call: C libraries differ in the type of the request. */
+static long control(int fd, unsigned long request, void *data)
+{
+	return syscall(SYS_ioctl, fd, request, data);
+}
 
 bool machine_is(void)
 {
@@ -172,6 +179,7 @@ int machine_start(struct machine *m, struct err *e)
 	int rc;
 
 	m->here = true;
+	m->proof = m->update.fd = m->watchdog = -1;
 	m->at[AT_INIT] = clock_now_ns();
 	rc = mount_all(e);
 	if (rc)
@@ -196,8 +204,7 @@ static bool has_power_key(int fd)
 {
 	unsigned char keys[KEY_MAX / 8 + 1] = {0};
 
-	/* the system's own call: C libraries differ in the type of the request */
-	return syscall(SYS_ioctl, fd, EVIOCGBIT(EV_KEY, sizeof(keys)), keys) >= 0 &&
+	return control(fd, EVIOCGBIT(EV_KEY, sizeof(keys)), keys) >= 0 &&
 	       keys[KEY_POWER / 8] >> (KEY_POWER % 8) & 1;
 }
 
@@ -235,6 +242,51 @@ bool machine_pressed(struct machine *m)
 	return pressed;
 }
 
+/* ---- Watchdog and sensors ---- */
+
+/* The machine restarts when nothing is heard of us any more. */
+static void open_watchdog(struct machine *m)
+{
+	int seconds = WATCHDOG_S;
+
+	m->watchdog = open("/dev/watchdog", O_WRONLY | O_CLOEXEC);
+	if (m->watchdog >= 0)
+		control(m->watchdog, WDIOC_SETTIMEOUT, &seconds);
+	m->watchdog_ns = 0;
+}
+
+static int watchdog_tick(struct machine *m)
+{
+	uint64_t now = clock_now_ns();
+
+	if (m->watchdog < 0)
+		return -1;
+	if (now >= m->watchdog_ns) {
+		control(m->watchdog, WDIOC_KEEPALIVE, NULL);
+		m->watchdog_ns = now + WATCHDOG_S / 4 * NS_PER_S;
+	}
+	return (int)((m->watchdog_ns - now) / NS_PER_MS) + 1;
+}
+
+int machine_degrees(void)
+{
+	int hottest = 0;
+
+	for (unsigned chip = 0; chip < 16; chip++) {
+		char path[80], text[16] = "";
+		int fd;
+
+		snprintf(path, sizeof(path), "/sys/class/hwmon/hwmon%u/temp1_input", chip);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (read(fd, text, sizeof(text) - 1) > 0 && atoi(text) / 1000 > hottest)
+			hottest = atoi(text) / 1000;
+		close(fd);
+	}
+	return hottest;
+}
+
 /* ---- The port to the host ---- */
 
 /* The device of the port of our name, or -1. */
@@ -266,10 +318,11 @@ static int open_port(void)
 	return fd;
 }
 
-bool machine_tick(struct machine *m, int epoll, uint64_t port_tag)
+int machine_tick(struct machine *m, int epoll, uint64_t port_tag)
 {
 	/* edges: a port without a host would be ready for ever */
 	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u64 = port_tag};
+	int ms = watchdog_tick(m);
 
 	if (m->port.fd < 0 && m->port_look_ns) {
 		m->port.fd = open_port();
@@ -279,13 +332,14 @@ bool machine_tick(struct machine *m, int epoll, uint64_t port_tag)
 			m->port_look_ns = 0;
 	}
 	port_tick(&m->port);
-	return m->port_look_ns || port_timed(&m->port);
+	return m->port_look_ns || port_timed(&m->port) ? LOOK_MS : ms;
 }
 
 void machine_watch(struct machine *m, struct pump *pump, int epoll, uint64_t button_tag,
 		   uint64_t port_tag, port_ask *ask, void *context)
 {
 	open_buttons(m, epoll, button_tag);
+	open_watchdog(m);
 	port_init(&m->port, pump, -1, ask, context);
 	m->port_look_ns = clock_now_ns() + PORT_WAIT_S * NS_PER_S;
 	machine_tick(m, epoll, port_tag);

@@ -7,6 +7,7 @@
 #define BOOT_MACHINE_H
 
 #include "boot/port.h"
+#include "boot/update.h"
 #include "model/store/settings.h"
 #include "runtime/err.h"
 
@@ -23,7 +24,15 @@ enum machine_moment {
 	AT_INIT,    /* the kernel has started us */
 	AT_MODULES, /* they are loaded */
 	AT_MODEL,   /* its partition is there */
+	AT_INDEX,   /* the survey is done, the node planned */
+	AT_LOADED,  /* resident weights are there */
+	AT_ANSWER,  /* the known answer has come */
 	AT_MOMENTS
+};
+
+/* What the console's last line said. */
+struct console {
+	uint64_t ns, tokens, hits, misses, bytes;
 };
 
 struct machine {
@@ -36,8 +45,15 @@ struct machine {
 	int argc;
 	int button[MACHINE_BUTTONS]; /* -1: none */
 	uint64_t at[AT_MOMENTS];
-	uint64_t port_look_ns; /* when to look for the port again; 0: no more */
+	uint64_t port_look_ns; /* until when to look for the port; 0: no more */
 	struct port port;
+	int proof;         /* our own client's end of a connection; -1: it does not ask */
+	uint64_t proof_ns; /* when it may ask again */
+	bool judged;       /* it was looked whether this program is on trial */
+	struct update update;
+	struct console console;
+	int watchdog;         /* -1: none */
+	uint64_t watchdog_ns; /* when it wants to hear of us again */
 };
 
 /* Whether this process is a machine's first. */
@@ -53,8 +69,11 @@ MUST_CHECK int machine_start(struct machine *m, struct err *e);
 void machine_watch(struct machine *m, struct pump *pump, int epoll, uint64_t button_tag,
 		   uint64_t port_tag, port_ask *ask, void *context);
 
-/* Looks for the port, which comes late. Returns whether it must be called again soon. */
-bool machine_tick(struct machine *m, int epoll, uint64_t port_tag);
+/* Looks for the port, which comes late; pets the watchdog. In how many ms again; -1: never. */
+int machine_tick(struct machine *m, int epoll, uint64_t port_tag);
+
+/* The hottest sensor of the processors and drives, degrees Celsius; 0: none can be read. */
+int machine_degrees(void);
 
 /* Whether the power button was pressed. */
 bool machine_pressed(struct machine *m);

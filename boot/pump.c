@@ -199,17 +199,28 @@ static void begin(struct pump *p, unsigned i, const struct pump_link *link)
 	count_add(p->log, COUNT_CONNECTIONS, 1);
 }
 
-static void take(struct pump *p, unsigned i, int fd)
+static int take(struct pump *p, unsigned i, int fd)
 {
 	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = p->conn_tag + i};
 
 	if (epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &ev)) {
 		close(fd);
-		return;
+		return -EIO;
 	}
 	begin(p, i, &socket_link);
 	p->conn[i].fd = fd;
 	p->conn[i].events = EPOLLIN;
+	return (int)i;
+}
+
+int pump_take_socket(struct pump *p, int fd)
+{
+	int i = find_free(p);
+
+	if (i >= 0)
+		return take(p, (unsigned)i, fd);
+	close(fd);
+	return -EAGAIN;
 }
 
 void pump_accept(struct pump *p)

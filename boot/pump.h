@@ -78,6 +78,9 @@ void pump_unlisten(struct pump *p);
 
 void pump_accept(struct pump *p);
 
+/* A client whose socket is there already, and now the pump's: its connection, or -errno. */
+MUST_CHECK int pump_take_socket(struct pump *p, int fd);
+
 /*
  * A client that came by a device: its connection, or -EAGAIN: all are taken, try again later, or
  * -ESHUTDOWN.

@@ -19,6 +19,10 @@ void stage_set(struct init *in, enum node_stage stage)
 {
 	in->stage = stage;
 	in->stage_ns = clock_now_ns();
+	if (stage == STAGE_LOADING)
+		in->machine.at[AT_INDEX] = in->stage_ns;
+	if (stage == STAGE_READY)
+		in->machine.at[AT_LOADED] = in->stage_ns;
 	/* release: what the stage stands for is visible with it */
 	atomic_store_explicit(&in->node->stage, (uint32_t)stage, memory_order_release);
 	log_write(in->log, 1, LOG_STAGE, (const uint64_t[5]){(uint64_t)stage, 0, 0, 0, 0});

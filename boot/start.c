@@ -2,6 +2,7 @@
  * What happens once, in order: programs, files, socket, the first objects and the survey; then,
  * when the index is there, plan, objects, io_urings and servers. Called by main.c and by stage.c.
  */
+#include "boot/ask.h"
 #include "boot/stage.h"
 #include "boot/supervise.h"
 
@@ -386,24 +387,6 @@ static void share_cpu(struct init *in)
 	sched_setaffinity(0, sizeof(in->client_cpu), &in->client_cpu);
 }
 
-/* What the host wants of the machine. */
-static void machine_ask(void *context, uint64_t ask, const void *data, size_t len)
-{
-	struct init *in = context;
-
-	(void)data;
-	(void)len;
-	switch (ask) {
-	case ASK_OFF:
-	case ASK_RESTART:
-		port_answer(&in->machine.port, "", 0, STATUS_OK);
-		stage_signal(in, ask == ASK_OFF ? SIGTERM : SIGINT);
-		break;
-	default:
-		port_answer(&in->machine.port, "", 0, STATUS_USAGE);
-	}
-}
-
 static int start_pump(struct init *in, struct err *e)
 {
 	pump_init(&in->pump, &in->layout, in->objects.map[OBJ_CONNS], in->objects.map[OBJ_CLIENT],
@@ -414,7 +397,7 @@ static int start_pump(struct init *in, struct err *e)
 	if (in->options.client)
 		return 0;
 	if (in->machine.here) {
-		machine_watch(&in->machine, &in->pump, in->epoll, TAG_BUTTON, TAG_PORT, machine_ask,
+		machine_watch(&in->machine, &in->pump, in->epoll, TAG_BUTTON, TAG_PORT, ask_take,
 			      in);
 		return 0;
 	}

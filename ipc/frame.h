@@ -54,6 +54,7 @@ enum frame_ask {
 	ASK_LIST,   /* what the image holds, what runs, what it has open */
 	ASK_UPDATE, /* a program partition's contents begin; 8 bytes of data: their length */
 	ASK_PIECE,  /* the next bytes of them */
+	ASK_KILL,   /* data is a server's name: `penstock chaos` for a machine */
 	ASKS
 };
 

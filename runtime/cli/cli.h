@@ -25,5 +25,6 @@ int cmd_top(int argc, char **argv, struct err *e);
 int cmd_score(int argc, char **argv, struct err *e);
 int cmd_image(int argc, char **argv, struct err *e);
 int cmd_relay(int argc, char **argv, struct err *e);
+int cmd_node(int argc, char **argv, struct err *e);
 
 #endif

@@ -75,11 +75,11 @@ struct exchange {
 	struct err *e;
 };
 
-static int connect_to(const char *path, struct err *e)
+int client_connect(const char *path, const char *suffix, struct err *e)
 {
 	const char *user = getenv("XDG_RUNTIME_DIR");
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	char usual[sizeof(a.sun_path)];
+	char usual[sizeof(a.sun_path) - 8];
 	int fd;
 
 	if (!path) {
@@ -88,11 +88,11 @@ static int connect_to(const char *path, struct err *e)
 			snprintf(usual, sizeof(usual), "%s/penstock.sock", user);
 		path = usual;
 	}
-	if (strlen(path) >= sizeof(a.sun_path))
+	if (snprintf(a.sun_path, sizeof(a.sun_path), "%s%s", path, suffix) >=
+	    (int)sizeof(a.sun_path))
 		return err_exit(e, STATUS_USAGE, -ENAMETOOLONG,
 				"the socket's path is longer than %zu bytes",
 				sizeof(a.sun_path) - 1);
-	memcpy(a.sun_path, path, strlen(path) + 1);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_set(e, -errno, "cannot make a socket: %s", strerror(errno));
@@ -320,7 +320,7 @@ int client_post(const char *socket, const char *path, const char *body, client_p
 	memset(reply, 0, sizeof(*reply));
 	if (text_add(&x.content, "", 0))
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the request");
-	fd = connect_to(socket, e);
+	fd = client_connect(socket, "", e);
 	rc = fd < 0 ? fd : 0;
 	if (rc)
 		goto out;

@@ -34,6 +34,12 @@ struct client_options {
 	bool have_seed, thinking;
 };
 
+/*
+ * Connects to a node's socket (NULL: the usual places), or to the one whose name has `suffix`
+ * behind it. Returns the descriptor or -errno.
+ */
+MUST_CHECK int client_connect(const char *path, const char *suffix, struct err *e);
+
 enum client_text {
 	TEXT_CONTENT,
 	TEXT_REASONING,

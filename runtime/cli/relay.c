@@ -242,9 +242,10 @@ static void read_control(struct relay *r)
 			n = 0;
 			break;
 		}
-		if (r->control_len < sizeof(f) + f.length ||
-		    !relay_put(r, FRAME_ASK, 0, f.value, r->control_in + sizeof(f), f.length))
+		if (r->control_len < sizeof(f) + f.length)
 			break;
+		if (!relay_put(r, FRAME_ASK, 0, f.value, r->control_in + sizeof(f), f.length))
+			abort(); /* half of the buffer was free */
 		r->control_len -= sizeof(f) + f.length;
 		memmove(r->control_in, r->control_in + sizeof(f) + f.length, r->control_len);
 	}
@@ -270,7 +271,7 @@ static void turn(struct relay *r)
 	port = poll_add(r, r->port, (short)(POLLIN | (r->out_len ? POLLOUT : 0)));
 	listener = poll_add(r, r->greeted ? r->listener : -1, POLLIN);
 	control_listener = poll_add(r, r->control_listener, POLLIN);
-	control = poll_add(r, r->greeted ? r->control : -1, POLLIN);
+	control = poll_add(r, r->greeted && r->out_len < RELAY_OUT / 2 ? r->control : -1, POLLIN);
 	for (unsigned i = 0; i < FRAME_CHANNELS; i++)
 		if (r->client[i].used && r->client[i].fd >= 0)
 			r->slot[i] =
@@ -288,7 +289,7 @@ static void turn(struct relay *r)
 		read_port(r);
 	if (r->poll[control_listener].revents)
 		accept_control(r);
-	if (r->poll[control].revents && r->control >= 0)
+	if (r->poll[control].revents && r->control >= 0 && r->greeted)
 		read_control(r);
 	for (unsigned i = 0; i < FRAME_CHANNELS; i++)
 		if (r->client[i].used)

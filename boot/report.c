@@ -1,0 +1,138 @@
+/* The inventory of a booted node; see report.h. */
+#include "boot/report.h"
+
+#include "runtime/clock.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct out {
+	char *text;
+	size_t room, len;
+};
+
+static void print(struct out *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void print(struct out *o, const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(o->text + o->len, o->room - o->len, format, args);
+	va_end(args);
+	o->len += n > 0 ? (size_t)n : 0;
+	if (o->len >= o->room)
+		o->len = o->room - 1;
+}
+
+/* The whole of a small file, NUL-terminated. */
+static size_t slurp(const char *path, char *text, size_t room)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0;
+	ssize_t n;
+
+	while (fd >= 0 && len < room - 1 && (n = read(fd, text + len, room - 1 - len)) > 0)
+		len += (size_t)n;
+	if (fd >= 0)
+		close(fd);
+	text[len] = '\0';
+	return len;
+}
+
+static void files(struct out *o)
+{
+	print(o, "files of the image: bytes, SHA-256, name\n");
+	o->len += slurp("/contents", o->text + o->len, o->room - o->len);
+}
+
+static void moments(struct out *o, const struct machine *m)
+{
+	static const char *const names[AT_MOMENTS] = {"init is started by the kernel",
+						      "modules are loaded",
+						      "the model is found",
+						      "its index is read",
+						      "weights are loaded",
+						      "the known answer has come"};
+
+	print(o, "\nseconds since the kernel's start\n");
+	for (unsigned i = 0; i < AT_MOMENTS; i++)
+		if (m->at[i])
+			print(o, "%8.3f %s\n", (double)m->at[i] / (double)NS_PER_S, names[i]);
+}
+
+/* The figure of a line "Name:   123 kB" of smaps_rollup. */
+static unsigned long figure(const char *text, const char *name)
+{
+	const char *at = strstr(text, name);
+
+	return at ? strtoul(at + strlen(name), NULL, 10) : 0;
+}
+
+static void descriptors(struct out *o, const char *pid)
+{
+	char path[300], link[200];
+	DIR *dir;
+	struct dirent *d;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/fd", pid);
+	dir = opendir(path);
+	while (dir && (d = readdir(dir))) {
+		ssize_t n;
+
+		if (d->d_name[0] == '.')
+			continue;
+		n = readlinkat(dirfd(dir), d->d_name, link, sizeof(link) - 1);
+		if (n > 0)
+			print(o, "    %s %.*s\n", d->d_name, (int)n, link);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static void processes(struct out *o)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *d;
+	unsigned long all = 0;
+
+	print(o, "\nprocesses: id, name, resident kB, private kB; descriptors\n");
+	while (dir && (d = readdir(dir))) {
+		char path[300], text[4096], name[64];
+		unsigned long private;
+
+		if (!isdigit((unsigned char)d->d_name[0]))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%.20s/smaps_rollup", d->d_name);
+		if (!slurp(path, text, sizeof(text)))
+			continue; /* the kernel's own */
+		private = figure(text, "Private_Clean:") + figure(text, "Private_Dirty:");
+		snprintf(path, sizeof(path), "/proc/%.20s/comm", d->d_name);
+		slurp(path, name, sizeof(name));
+		name[strcspn(name, "\n")] = '\0';
+		print(o, "%s %s %lu %lu\n", d->d_name, name, figure(text, "Rss:"), private);
+		descriptors(o, d->d_name);
+		all += private;
+	}
+	if (dir)
+		closedir(dir);
+	print(o, "private memory of all processes: %lu kB\n", all);
+}
+
+size_t report_make(const struct machine *m, char *text, size_t room)
+{
+	struct out o = {.text = text, .room = room};
+
+	text[0] = '\0';
+	files(&o);
+	moments(&o, m);
+	processes(&o);
+	return o.len;
+}
