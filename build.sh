@@ -493,6 +493,7 @@ usage() {
 		  lint [--fix]            warnings of both compilers, cppcheck, shellcheck, format (--fix: formats in place)
 		  fuzz [SECONDS [NAME]]   every fuzz target, or one, for SECONDS each (10)
 		  image [MODEL [FILE]]    a disk that boots, of the demo model or another (build/demo.img)
+		  boot [FILE]             starts that disk in an emulated machine, console here, its socket at build/boot/s
 		  install [PREFIX]        into PREFIX/libexec/penstock, with PREFIX/bin/penstock (/usr/local)
 		  clean                   deletes build/, except the downloads
 	EOF
@@ -529,6 +530,9 @@ command_test() {
 	[ ${#tests[@]} -gt 0 ] || die "no test has $* in its path"
 	case "${tests[*]}" in
 	*.t*) targets=(bin tests) ;; # a script may use any program, and any test
+	esac
+	case "${tests[*]}" in
+	*e2e/boot.t*) (need_machine && make_node) || say "no machine can be started here: tests/e2e/boot.t is skipped" ;;
 	esac
 	# What does not build must not keep the rest from being tested, but it fails the whole.
 	set +e
@@ -608,6 +612,7 @@ command_install() {
 	ninja_run
 	mkdir -p "$prefix/libexec/penstock" "$prefix/bin"
 	install -m 755 build/bin/* "$prefix/libexec/penstock/"
+	[ ! -e build/node/node.efi ] || install -m 644 build/node/node.efi "$prefix/libexec/penstock/" # penstock image takes it
 	# `penstock` looks for the servers beside itself, where the link leads.
 	ln -sfn ../libexec/penstock/penstock "$prefix/bin/penstock"
 	say "installed in $prefix/libexec/penstock"
@@ -616,15 +621,15 @@ command_install() {
 # ---------------------------------------------------------------------------------------------------------------
 # The node's program: Debian's kernel, an initramfs and a command line in one file for UEFI firmware
 
-# What a node can need: drives, the channel to the host, buttons, firmware's variables, watchdogs, temperatures. No
-# network. A name that the kernel lacks or has built in is left out.
+# What a node can need: drives, the channel to the host, buttons, watchdogs, temperatures. No network. Each line is
+# loaded where the machine has a device for its first module; what the kernel lacks or has built in is left out.
 node_modules=(
-	nvme vmd ahci sd_mod virtio_pci virtio_mmio virtio_blk virtio_scsi
-	virtio_console vmw_vsock_virtio_transport hv_sock
-	button evdev efivarfs
-	i6300esb iTCO_wdt sp5100_tco wdat_wdt ipmi_watchdog softdog
-	coretemp k10temp drivetemp
+	"nvme" "vmd" "ahci sd_mod drivetemp" "virtio_pci" "virtio_mmio" "virtio_blk" "virtio_scsi sd_mod"
+	"virtio_console" "vmw_vsock_virtio_transport" "button evdev"
+	"i6300esb" "lpc_ich iTCO_wdt" "i2c_i801 iTCO_wdt" "sp5100_tco" "wdat_wdt"
+	"coretemp" "k10temp"
 )
+node_modules_later=(efivarfs softdog) # init asks for these by name
 node_programs=(init loader gateway router mla experts scribe)
 
 # fetch_node : Debian's kernel and the stub, unpacked in build/node/debian. What security updates bring is taken; its
@@ -655,7 +660,12 @@ module_file() {
 	find build/node/debian/lib/modules -name "$1.ko" -o -name "${1//_/-}.ko" -o -name "${1//-/_}.ko" | head -n 1
 }
 
-# module_order NAME... : the names in an order in which each comes after those that it needs.
+# module_info FILE KEY : the values of a key in a module's own description.
+module_info() {
+	objcopy -O binary --only-section=.modinfo "$1" /dev/stdout | tr '\0' '\n' | sed -n "s/^$2=//p"
+}
+
+# module_order NAME... : the modules' files in an order in which each comes after those that it needs.
 module_order() {
 	local name file need
 	for name; do
@@ -664,18 +674,37 @@ module_order() {
 			continue
 		fi
 		ordered[${file##*/}]=1
-		for need in $(objcopy -O binary --only-section=.modinfo "$file" /dev/stdout | tr '\0' '\n' |
-			sed -n 's/^depends=//p; s/^softdep=pre: //p' | tr ',' ' '); do
+		for need in $(module_info "$file" depends | tr ',' ' ') $(module_info "$file" softdep | sed -n 's/^pre: //p'); do
 			module_order "$need"
 		done
 		echo "$file"
 	done
 }
 
+# node_modules_into FOLDER : copies them, and writes its list: patterns, a tab, files.
+node_modules_into() {
+	local line file files patterns
+	for line in "${node_modules[@]}"; do
+		local -A ordered=()
+		file=$(module_file "${line%% *}")
+		[ -n "$file" ] || continue
+		patterns=$(module_info "$file" alias | tr '\n' ' ')
+		files=""
+		# shellcheck disable=SC2086 # several names
+		while read -r file; do
+			install -m 644 "$file" "$1/"
+			files+=" ${file##*/}"
+		done < <(module_order $line)
+		printf '%s\t%s\n' "$patterns" "${files# }"
+	done >"$1/order"
+	for line in "${node_modules_later[@]}"; do
+		install -m 644 "$(module_file "$line")" "$1/"
+	done
+}
+
 # make_node : build/node/node.efi.
 make_node() {
 	local tree=build/node/root dir=build/node stub kernel file name size end at=0
-	local -A ordered=()
 	need objcopy=binutils cpio=cpio zstd=zstd
 	ninja_run
 	fetch_node
@@ -686,11 +715,7 @@ make_node() {
 	for name in "${node_programs[@]}"; do
 		install -m 755 build/bin/"$name" $tree/
 	done
-	module_order "${node_modules[@]}" >$dir/modules
-	while read -r file; do
-		install -m 644 "$file" $tree/modules/
-		echo "${file##*/}" >>$tree/modules/order
-	done <$dir/modules
+	node_modules_into $tree/modules
 	# what the image holds: `penstock node list` prints it
 	{
 		echo "$(stat -c %s "$kernel") $(sha256sum "$kernel" | cut -d' ' -f1) ${kernel##*/}"
@@ -724,10 +749,39 @@ make_node() {
 	mv $dir/node.efi.new $dir/node.efi
 }
 
+# What a machine is made of that boots a disk: emulated, with UEFI firmware.
+need_machine() {
+	need qemu-system-x86_64=qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf fsck.fat=dosfstools
+}
+
 command_image() {
 	make_node
 	build/bin/penstock image "${1-images/demo}" "${2-build/demo.img}" --node build/node/node.efi
 	say "${2-build/demo.img} is a disk that boots; images/README.md says how it gets onto one"
+}
+
+command_boot() {
+	local dir=build/boot disk=${1-build/demo.img} socket=build/boot/s pids=()
+	need_machine
+	if [ $# = 0 ]; then
+		command_image
+	fi
+	mkdir -p $dir
+	rm -f $dir/port $socket
+	[ -e $dir/vars ] || cp /usr/share/OVMF/OVMF_VARS_4M.fd $dir/vars # the firmware's memory
+	qemu-system-x86_64 -machine q35 -accel tcg -cpu max -smp 2 -m 1024 -nic none -display none \
+		-drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd \
+		-drive if=pflash,format=raw,file=$dir/vars \
+		-drive if=none,id=d,format=raw,file="$disk" -device nvme,drive=d,serial=penstock \
+		-device virtio-serial-pci -chardev socket,id=p,path=$dir/port,server=on,wait=off \
+		-device virtserialport,chardev=p,name=penstock -serial stdio </dev/null &
+	pids+=($!)
+	build/bin/penstock relay $dir/port --socket $socket &
+	pids+=($!)
+	# shellcheck disable=SC2064 # this function's variables are gone when the shell exits
+	trap "kill ${pids[*]} 2>/dev/null; wait 2>/dev/null || true" EXIT
+	say "penstock ask --socket $socket reaches it, and penstock node off ends it"
+	wait "${pids[0]}"
 }
 
 command_clean() {
@@ -735,7 +789,7 @@ command_clean() {
 }
 
 case ${1-help} in
-build | run | test | lint | fuzz | image | install | clean)
+build | run | test | lint | fuzz | image | boot | install | clean)
 	name=$1
 	shift
 	"command_$name" "$@"

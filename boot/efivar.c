@@ -1,6 +1,8 @@
 /* The firmware's variables; see efivar.h. A file holds 4 bytes of attributes, then the value. */
 #include "boot/efivar.h"
 
+#include "boot/modules.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,6 +31,7 @@ int efivar_open(struct err *e)
 {
 	if (access("/sys/firmware/efi", F_OK))
 		return err_set(e, -ENODEV, "this machine was not started by UEFI firmware");
+	modules_load_file("efivarfs.ko");
 	if (mount("efivarfs", FOLDER, "efivarfs", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL) &&
 	    errno != EBUSY)
 		return err_set(e, -errno, "the firmware's variables cannot be mounted: %s",

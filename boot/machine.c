@@ -250,6 +250,8 @@ static void open_watchdog(struct machine *m)
 	int seconds = WATCHDOG_S;
 
 	m->watchdog = open("/dev/watchdog", O_WRONLY | O_CLOEXEC);
+	if (m->watchdog < 0 && !modules_load_file("softdog.ko"))
+		m->watchdog = open("/dev/watchdog", O_WRONLY | O_CLOEXEC);
 	if (m->watchdog >= 0)
 		control(m->watchdog, WDIOC_SETTIMEOUT, &seconds);
 	m->watchdog_ns = 0;

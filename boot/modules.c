@@ -1,17 +1,49 @@
 /* Kernel modules; see modules.h. */
 #include "boot/modules.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
-	ORDER_MAX = 8192
+	ORDER_MAX = 64 * 1024,
+	DRIVERS_MAX = 64,
+	ROUNDS = 4 /* a bus's driver makes devices, whose drivers make devices */
 };
 
-static int load(const char *name)
+struct driver {
+	char *patterns, *files;
+	bool loaded;
+};
+
+static struct { /* of the start: static because it is large */
+	char order[ORDER_MAX];
+	struct driver driver[DRIVERS_MAX];
+	unsigned drivers;
+	int loaded;
+} state;
+
+static size_t read_file(const char *path, char *text, size_t room)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0;
+	ssize_t n;
+
+	while (fd >= 0 && len < room - 1 && (n = read(fd, text + len, room - 1 - len)) > 0)
+		len += (size_t)n;
+	if (fd >= 0)
+		close(fd);
+	text[len] = '\0';
+	return len;
+}
+
+int modules_load_file(const char *name)
 {
 	char path[300];
 	int fd, rc;
@@ -19,22 +51,94 @@ static int load(const char *name)
 	snprintf(path, sizeof(path), "/modules/%s", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return 0;
-	rc = (int)syscall(SYS_finit_module, fd, "", 0);
+		return -errno;
+	rc = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
 	close(fd);
-	return rc == 0;
+	return rc == -EEXIST ? 0 : rc;
+}
+
+static void load(struct driver *d)
+{
+	char files[1024], *rest = files, *name;
+
+	d->loaded = true;
+	snprintf(files, sizeof(files), "%s", d->files);
+	while ((name = strsep(&rest, " ")))
+		state.loaded += *name && !modules_load_file(name);
+}
+
+/* Loads the drivers of a device. */
+static void serve(const char *alias)
+{
+	for (unsigned i = 0; i < state.drivers; i++) {
+		struct driver *d = &state.driver[i];
+		char *p = d->patterns, *end;
+
+		for (; !d->loaded && *p; p = end + (*end == ' ')) {
+			char pattern[256];
+
+			end = p + strcspn(p, " ");
+			snprintf(pattern, sizeof(pattern), "%.*s", (int)(end - p), p);
+			if (!fnmatch(pattern, alias, 0))
+				load(d);
+		}
+	}
+}
+
+/* The devices of one bus. */
+static void serve_bus(const char *bus)
+{
+	char path[600], alias[512];
+	struct dirent *d;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/bus/%.100s/devices", bus);
+	dir = opendir(path);
+	while (dir && (d = readdir(dir))) {
+		if (d->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/sys/bus/%.100s/devices/%.255s/modalias", bus,
+			 d->d_name);
+		read_file(path, alias, sizeof(alias));
+		alias[strcspn(alias, "\n")] = '\0';
+		if (*alias)
+			serve(alias);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static void read_order(void)
+{
+	char *rest = state.order, *line;
+
+	read_file("/modules/order", state.order, sizeof(state.order));
+	while ((line = strsep(&rest, "\n")) && state.drivers < DRIVERS_MAX) {
+		char *files = strchr(line, '\t');
+
+		if (!files)
+			continue;
+		*files++ = '\0';
+		state.driver[state.drivers++] = (struct driver){line, files, false};
+	}
 }
 
 int modules_load(void)
 {
-	char order[ORDER_MAX], *rest = order, *line;
-	int fd = open("/modules/order", O_RDONLY | O_CLOEXEC), loaded = 0;
-	ssize_t n = fd < 0 ? 0 : read(fd, order, sizeof(order) - 1);
+	static const char *const buses[] = {"pci", "acpi", "virtio", "platform"};
+	char alias[4096];
+	int before;
 
-	if (fd >= 0)
-		close(fd);
-	order[n > 0 ? n : 0] = '\0';
-	while ((line = strsep(&rest, "\n")))
-		loaded += *line && load(line);
-	return loaded;
+	read_order();
+	read_file("/sys/devices/system/cpu/modalias", alias, sizeof(alias));
+	alias[strcspn(alias, "\n")] = '\0';
+	serve(alias);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		before = state.loaded;
+		for (unsigned i = 0; i < sizeof(buses) / sizeof(buses[0]); i++)
+			serve_bus(buses[i]);
+		if (state.loaded == before)
+			break;
+	}
+	return state.loaded;
 }

@@ -318,8 +318,10 @@ void port_event(struct port *t)
 
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n == 0 && t->session)
+			lose(t); /* nobody at the other end any more */
 		if (n <= 0)
-			break; /* nothing there, or nobody at the other end */
+			break;
 		t->in_len += (size_t)n;
 		take_frames(t);
 	}

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""`penstock relay` and init's port (ipc/frame.h): many clients over one stream, without a machine. A Unix socket stands for the virtio-serial
+port, a gateway that echoes for the node; byte 4 is echoed and closes."""
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from node import BIN, ROOT, dial, done, ok, receive, wait_until
+
+SEED = int(os.environ.get("SEED", "0")) or random.randrange(1 << 30)
+print(f"# SEED={SEED} repeats this run")
+
+
+def start(*args, log):
+    return subprocess.Popen(args, stderr=open(log, "a"), stdout=subprocess.DEVNULL)
+
+
+def end(p):
+    p.kill()
+    p.wait()
+
+
+def stream(path, seed, size, failed, slow=False):
+    """Sends `size` bytes without a 4 in odd pieces, reads them back meanwhile, then the end."""
+    rng = random.Random(seed)
+    data = bytes(rng.choice(b"abcdefghij") for _ in range(1000)) * (size // 1000)
+    try:
+        s = dial(path)
+        s.settimeout(30)
+
+        def send():
+            at = 0
+            while at < len(data):
+                n = rng.randrange(1, 30000)
+                s.sendall(data[at:at + n])
+                at += n
+            s.shutdown(socket.SHUT_WR)
+        t = threading.Thread(target=send)
+        t.start()
+        got = bytearray()
+        while piece := s.recv(random.randrange(1, 60000)):
+            got += piece
+            if slow:
+                time.sleep(0.01)
+        t.join()
+        if bytes(got) != data:
+            failed.append(f"stream {seed}: {len(got)} of {len(data)} bytes")
+        s.close()
+    except OSError as e:
+        failed.append(f"stream {seed}: {e}")
+
+
+def echoes(path, text=b"hello"):
+    try:
+        s = dial(path)
+        s.sendall(text)
+        got = receive(s, len(text))
+        s.close()
+        return got == text
+    except OSError:
+        return False
+
+
+with tempfile.TemporaryDirectory(prefix="penstock.") as f:
+    port, path, log = (os.path.join(f, n) for n in ("port", "s", "log"))
+    echo_node = os.path.join(ROOT, "build", "test", "echo_node")
+    relay = start(os.path.join(BIN, "penstock"), "relay", port, "--socket", path, log=log)
+    early = None
+    try:
+        wait_until(lambda: os.path.exists(path))
+        early = dial(path)
+        early.settimeout(20)
+        early.sendall(b"early")
+        node = start(echo_node, port, log=log)
+        ok(receive(early, 5) == b"early", "a client that came before the node waits for it, and is answered")
+        early.close()
+
+        failed = []
+        threads = [threading.Thread(target=stream, args=(path, SEED + i, 400000 + 7000 * i, failed, i == 0)) for i in range(16)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        ok(not failed, "sixteen streams at once, one read slowly: every byte comes back, in order", "\n".join(failed))
+
+        stuck = dial(path)
+        stuck.settimeout(1)
+        sent = 0
+        try:
+            for _ in range(200):
+                sent += stuck.send(b"z" * 65536)
+        except OSError:
+            pass
+        ok(sent < 200 * 65536 and echoes(path), "one that never reads is stopped, and stops nobody else", sent)
+        stuck.close()
+
+        s = dial(path)
+        s.sendall(b"abc\x04 and more that nobody reads")
+        ok(receive(s, 100) == b"abc\x04", "the node closes: the client gets all of its answer, and the end")
+        s.close()
+        ok(all(echoes(path, b"%d" % i) for i in range(300)), "three hundred clients, one after the other")
+        crowd = [dial(path) for _ in range(270)]
+        for c in crowd:
+            c.sendall(b"q")
+        answered = sum(receive(c, 1) == b"q" for c in crowd[:256])
+        for c in crowd[:100]:
+            c.close()
+        crowd[-1].settimeout(20)
+        ok(answered == 256 and receive(crowd[-1], 1) == b"q", "256 at once; more wait until some have gone", answered)
+        for c in crowd:
+            c.close()
+
+        held = dial(path)
+        held.sendall(b"x")
+        receive(held, 1)
+        os.kill(node.pid, signal.SIGUSR1)
+        ok(receive(held, 1) == b"" and wait_until(lambda: echoes(path), 20), "after noise on the stream they find each other again")
+        held = dial(path)
+        held.sendall(b"x")
+        receive(held, 1)
+        end(node)
+        held.settimeout(20)
+        ok(receive(held, 1) == b"", "the node restarts: its clients see the end")
+        node = start(echo_node, port, log=log)
+        ok(wait_until(lambda: echoes(path), 20), "and newcomers are answered")
+        end(relay)
+        relay = start(os.path.join(BIN, "penstock"), "relay", port, "--socket", path, log=log)
+        ok(wait_until(lambda: echoes(path), 20), "so they are by a new relay")
+        p = subprocess.run([os.path.join(BIN, "penstock"), "node", "list", "--socket", path], capture_output=True, text=True, timeout=20)
+        ok(p.stdout == "echo\n" and p.returncode == 0, "a question to the node comes back with its answer", p.stdout + p.stderr)
+        relay.send_signal(signal.SIGTERM)
+        ok(relay.wait(10) == 0 and not os.path.exists(path), "SIGTERM ends the relay, and its sockets are gone")
+    finally:
+        for p in (relay, node):
+            if p.poll() is None:
+                end(p)
+done()
