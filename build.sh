@@ -763,9 +763,7 @@ command_image() {
 command_boot() {
 	local dir=build/boot disk=${1-build/demo.img} socket=build/boot/s pids=()
 	need_machine
-	if [ $# = 0 ]; then
-		command_image
-	fi
+	[ $# -gt 0 ] || command_image images/demo "$disk"
 	mkdir -p $dir
 	rm -f $dir/port $socket
 	[ -e $dir/vars ] || cp /usr/share/OVMF/OVMF_VARS_4M.fd $dir/vars # the firmware's memory

@@ -196,10 +196,13 @@ void ask_take(void *context, uint64_t ask, const void *data, size_t len)
 static uint64_t counter(const struct init *in, enum object log, enum counter which)
 {
 	const char *map = in->objects.map[log];
-	const struct log_object *l = (const void *)(map + sizeof(struct object_header));
+	const struct log_object *l;
 
+	if (!map)
+		return 0;
+	l = (const void *)(map + sizeof(struct object_header));
 	/* relaxed: only shown */
-	return map ? atomic_load_explicit(&l->counter[which], memory_order_relaxed) : 0;
+	return atomic_load_explicit(&l->counter[which], memory_order_relaxed);
 }
 
 /* A line while tokens come, and one when they have ended. */

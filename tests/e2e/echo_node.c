@@ -1,7 +1,7 @@
 /*
- * A booted node without a machine, for relay.t: init's byte pump and port, a gateway that echoes, and
- * a Unix socket in the place of the virtio-serial port. Called as: echo_node SOCKET. SIGUSR1 makes it
- * write bytes to its port that mean nothing.
+ * A booted node without a machine, for relay.t: init's byte pump and port, a gateway that echoes,
+ * and a Unix socket in the place of the virtio-serial port. Called as: echo_node SOCKET. SIGUSR1
+ * makes it write bytes to its port that mean nothing.
  */
 #include "boot/port.h"
 
