@@ -14,7 +14,7 @@
 
 enum {
 	PLACES_DEFAULT = 8,
-	MTP_DEFAULT = MTP_OFF
+	MTP_DEFAULT = MTP_AUTO
 };
 
 struct boot_options {
