@@ -106,7 +106,8 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 		 .type = OPT_ENUM,
 		 .to = &o->mtp,
 		 .value = WORDS_MTP,
-		 .help = "draft tokens with the model's MTP module (off; auto: where it pays)"},
+		 .help = "draft tokens with the model's MTP module (auto: where it is seen to "
+			 "pay)"},
 		{.name = "name",
 		 .type = OPT_STRING,
 		 .to = &o->name,

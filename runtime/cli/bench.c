@@ -56,7 +56,8 @@ static int help(struct options *o)
 	int rc = options_help(o, stdout);
 
 	puts("\nand the options of `penstock run`: --memory --context --parallel --chunk --slots "
-	     "--threads --isa.\nWithout a MODEL only memory and multipliers are measured.");
+	     "--threads --isa,\nand --mtp, which is off here unless it is named.\n"
+	     "Without a MODEL only memory and multipliers are measured.");
 	return rc;
 }
 
@@ -154,17 +155,34 @@ static int measure(struct bench *b, struct bench_run *run, struct err *e)
 	return rc;
 }
 
+/*
+ * Whether the command line says what drafts should do. Without a word there are none: what they
+ * give depends on the text, and a token's bytes are counted for passes of one row.
+ */
+static bool names_mtp(const struct bench_request *q)
+{
+	for (int i = 2; i < q->argc; i++) {
+		if (!strcmp(q->argv[i], "--mtp") || !strncmp(q->argv[i], "--mtp=", 6))
+			return true;
+	}
+	return false;
+}
+
 static int run_node(struct bench *b, const struct bench_request *q, struct bench_run *run,
 		    struct err *e)
 {
-	char *argv[BENCH_ARGS + 4], memory[32];
+	char *argv[BENCH_ARGS + 6], memory[32];
 	int argc = q->argc, rc;
 
-	memcpy(argv, q->argv, sizeof(argv));
+	memcpy(argv, q->argv, sizeof(q->argv));
 	if (run->budget) {
 		snprintf(memory, sizeof(memory), "%llu", (unsigned long long)run->budget);
 		argv[argc++] = (char *)(uintptr_t) "--memory";
 		argv[argc++] = memory;
+	}
+	if (!q->socket && !names_mtp(q)) {
+		argv[argc++] = (char *)(uintptr_t) "--mtp";
+		argv[argc++] = (char *)(uintptr_t) "off";
 	}
 	b->probe_drive = run->budget > 0;
 	rc = bench_probe_drive(&b->limits, b->model.m.files, &run->start.drive_gbs, e);

@@ -62,7 +62,7 @@ static int make_folder(struct bench_node *n, struct err *e)
 static _Noreturn void become_init(const struct bench_node *n, int argc, char **argv,
 				  const cpu_set_t *cpus)
 {
-	char path[PATH_MAX], *args[BENCH_ARGS + 4];
+	char path[PATH_MAX], *args[BENCH_ARGS + 8];
 	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - sizeof("init"));
 	int log = open(n->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 

@@ -26,7 +26,7 @@ def replay(path, *options):
 with Folder() as f:
     talkative(f.make_model("--layers", "4", "--experts", "64", "--experts-per-token", "8"))
     trace = os.path.join(f.path, "trace")
-    node = Live(f.socket, f.model, "--memory", "400M", "--slots", str(SLOTS), "--chunk", "32", "--trace-routes", trace)
+    node = Live(f.socket, f.model, "--memory", "400M", "--slots", str(SLOTS), "--chunk", "32", "--mtp", "off", "--trace-routes", trace)
     ok(not node.failed, "a node with few slots starts", node.failed)
     first = counters(node)
     for i in range(3):

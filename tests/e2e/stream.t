@@ -80,7 +80,7 @@ with Folder() as f:
         print(f"# {routed / 1e9:.2f} GB of routed experts, made in {time.monotonic() - begin:.1f} s; --memory {budget}M")
         cgroup = Cgroup()
         begin = time.monotonic()
-        node = Live(f.socket, f.model, "--memory", f"{budget}M", "--context", "2048", "--parallel", "4", cgroup=cgroup, seconds=120)
+        node = Live(f.socket, f.model, "--memory", f"{budget}M", "--context", "2048", "--parallel", "4", "--mtp", "off", cgroup=cgroup, seconds=120)
         node.model = f.model
         ok(not node.failed, "the node starts with a third of the experts' size", node.failed)
         if node.failed:
