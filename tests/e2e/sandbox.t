@@ -9,8 +9,9 @@ import shutil
 import signal
 import struct
 import subprocess
+import time
 
-from node import BIN, ROOT, Folder, Node, done, ok, wait_until
+from node import BIN, ROOT, SERVERS, Folder, Node, done, ok, wait_until
 
 CONFINED = os.path.join(ROOT, "build", "test", "confined")
 ROLES = {"survey": 1, "loader": 2, "gateway": 3, "router": 4, "mla": 5, "experts": 6, "scribe": 7, "score": 8}
@@ -47,6 +48,7 @@ for thing in ("open", "create"):
     ok(confined("files", thing) == "Permission denied", f"Landlock alone stops it too: {thing}")
 ok(confined("files", "mount") == "Operation not permitted", "a server of root has no capability left")
 
+ENDED, WALLED = 1 << 16, 20  # evil.c
 NAMESPACES = ("user", "mnt", "net", "ipc", "pid")
 
 
@@ -106,6 +108,119 @@ def runs(pid):
         return status_of(pid)["State"][0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def evil_bin(f, name, programs):
+    """Programs, some of which are evil.c."""
+    folder = os.path.join(f.path, name)
+    shutil.copytree(BIN, folder)
+    for program in programs:
+        shutil.copy(os.path.join(ROOT, "build", "test", "evil"), os.path.join(folder, program))
+    return folder
+
+
+def check_evil(role, ends):
+    """How all that a server may not do ended, tried in its place."""
+    walls, sandbox = ends.get("walls", {}), ends.get("sandbox", {})
+    ok(len(walls) > 20 and len(walls) == len(sandbox), f"{role}: tried from inside a node: {', '.join(sandbox)}", ends)
+    ok(all(walls.values()), f"{role}: the walls of init alone stop what they are for", {k: v for k, v in walls.items() if not v})
+    ok(all(sandbox.values()), f"{role}: the sandbox stops everything", {k: v for k, v in sandbox.items() if not v})
+    kept = {k: v for k, v in sandbox.items() if v not in (ENDED + signal.SIGSYS, ENDED + signal.SIGSEGV)}
+    parses = role in ("SURVEY", "LOADER", "SCORE")
+    ok(not kept or parses, f"{role}: and ends it at once", kept)
+    print("# " + role + ": without its filter: " +
+          ", ".join(f"{k}: {'signal ' + str(v - ENDED) if v >= ENDED else os.strerror(v)}" 
+                    for k, v in list(walls.items())[:WALLED]))
+
+
+def ends_in(text, role):
+    ends = {}
+    for where, thing, end in re.findall(rf"^{role}: (walls|sandbox): (.*): (\d+)$", text, re.M):
+        ends.setdefault(where, {})[thing] = int(end)
+    return ends
+
+
+def evil_servers(f):
+    """A node of servers that have all been taken over."""
+    node = start(f, evil_bin(f, "evil", [*SERVERS, "scribe"]))
+    ok(wait_until(lambda: len(ends_in(node.output(), "SCRIBE").get("sandbox", ())) == len(ends_in(node.output(), "SCRIBE").get("walls", (0, )))),
+       "scribe has tried everything")
+    scribe = ends_in(node.output(), "SCRIBE")
+    check_evil("SCRIBE", scribe)
+    names = [(where, thing) for where in ("walls", "sandbox") for thing in scribe["walls"]]
+    for role, program in (("CLIENT", "gateway"), ("ROUTER", "router"), ("MLA", "mla"), ("EXPERTS", "experts")):
+        pid = node.children()[program]
+        log = [fd for fd in os.listdir(f"/proc/{pid}/fd") if f":LOG_{role} " in os.readlink(f"/proc/{pid}/fd/{fd}")][0]
+
+        def counters(path=f"/proc/{pid}/fd/{log}"):
+            with open(path, "rb") as at:
+                return struct.unpack_from("<64Q", at.read(64 + 512), 64)[:len(names)]
+        ok(wait_until(lambda: all(counters()), 20), f"{role}: has tried everything")
+        ends = {}
+        for (where, thing), end in zip(names, counters()):
+            ends.setdefault(where, {})[thing] = end - 1
+        check_evil(role, ends)
+    ok(node.process.poll() is None, "the node still runs")
+    node.process.kill()
+    node.process.wait()
+
+
+def evil_tasks(f):
+    """Survey, loader and score, which end; the loader takes the survey's place once that has ended."""
+    remove_sockets(f)
+    command = ["penstock", "run", f.model, "--socket", f.socket, "--memory", "1G"]
+    bin_ = evil_bin(f, "evil-survey", ["loader"])
+    r = subprocess.run([os.path.join(bin_, command[0]), *command[1:]], capture_output=True, text=True)
+    check_evil("SURVEY", ends_in(r.stderr, "SURVEY"))
+    bin_ = evil_bin(f, "evil-loader", [])
+    for _ in range(20):
+        remove_sockets(f)
+        shutil.copy(os.path.join(BIN, "loader"), bin_)
+        p = subprocess.Popen([os.path.join(bin_, command[0]), *command[1:]], stderr=subprocess.PIPE, text=True)
+        survey = wait_for_survey(p.pid)
+        os.kill(p.pid, signal.SIGSTOP)
+        if survey and runs_as(survey, "survey"):
+            wait_until(lambda pid=survey: not runs(pid))
+            with open(os.path.join(ROOT, "build", "test", "evil"), "rb") as new, open(os.path.join(bin_, "loader"), "wb") as old:
+                shutil.copyfileobj(new, old)
+        os.kill(p.pid, signal.SIGCONT)
+        said = p.communicate()[0:2][1] if survey else stop_and_read(p)
+        if "LOADER: sandbox" in said:
+            break
+    check_evil("LOADER", ends_in(said, "LOADER"))
+    prompts = os.path.join(f.path, "prompts")
+    with open(prompts, "w") as out:
+        out.write('{"prompts": [[3, 4, 5]]}')
+    bin_ = evil_bin(f, "evil-score", ["score"])
+    r = subprocess.run([os.path.join(bin_, "penstock"), "score", f.model, prompts, "--memory", "1G"], capture_output=True, text=True)
+    check_evil("SCORE", ends_in(r.stderr, "SCORE"))
+
+
+def runs_as(pid, argument):
+    try:
+        with open(f"/proc/{pid}/cmdline") as at:
+            return at.read().split("\0")[1:2] == [argument] and runs(pid)
+    except OSError:
+        return False
+
+
+def wait_for_survey(init):
+    """The pid of its survey, at once; None if it was missed."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        try:
+            with open(f"/proc/{init}/task/{init}/children") as at:
+                for pid in at.read().split():
+                    if runs_as(pid, "survey"):
+                        return pid
+        except OSError:
+            return None
+    return None
+
+
+def stop_and_read(p):
+    p.kill()
+    return p.communicate()[1]
 
 
 def start(f, bin_, *options, **popen):
@@ -183,7 +298,9 @@ with Folder() as f:
         check_server(node, program, pid)
     check_apart(node, os.geteuid() == 0)
     stop(node)
+    evil_tasks(f)
     if os.geteuid() == 0:
+        evil_servers(f)
         ordinary(f)
         in_chroot(f)
     else:
