@@ -136,6 +136,29 @@ class Node:
         return int(fields[11]) + int(fields[12])
 
 
+def runs_as(pid, name, argument):
+    """Whether a process was started as program `name` with this first argument, and runs."""
+    try:
+        with open(f"/proc/{pid}/cmdline") as f, open(f"/proc/{pid}/stat") as state:
+            return f.read().split("\0")[:2] == [name, argument] and state.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def child_of(init, name, argument, seconds=5):
+    """The pid of init's short-lived child of that name and argument, at once; None if it was missed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with open(f"/proc/{init}/task/{init}/children") as f:
+                for pid in map(int, f.read().split()):
+                    if runs_as(pid, name, argument):
+                        return pid
+        except OSError:
+            return None
+    return None
+
+
 def crash(pid):
     """A fault of the process itself (a signal sent from outside does not reach the first process of a PID namespace): puts an instruction that
     does not exist where its first thread sleeps, and makes that go on. As root only."""

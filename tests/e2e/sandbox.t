@@ -9,9 +9,8 @@ import shutil
 import signal
 import struct
 import subprocess
-import time
 
-from node import BIN, ROOT, SERVERS, Folder, Node, done, ok, wait_until
+from node import BIN, ROOT, SERVERS, Folder, Node, child_of, done, ok, runs_as, wait_until
 
 CONFINED = os.path.join(ROOT, "build", "test", "confined")
 ROLES = {"survey": 1, "loader": 2, "gateway": 3, "router": 4, "mla": 5, "experts": 6, "scribe": 7, "score": 8}
@@ -177,9 +176,9 @@ def evil_tasks(f):
         remove_sockets(f)
         shutil.copy(os.path.join(BIN, "loader"), bin_)
         p = subprocess.Popen([os.path.join(bin_, command[0]), *command[1:]], stderr=subprocess.PIPE, text=True)
-        survey = wait_for_survey(p.pid)
+        survey = child_of(p.pid, "loader", "survey")
         os.kill(p.pid, signal.SIGSTOP)
-        if survey and runs_as(survey, "survey"):
+        if survey and runs_as(survey, "loader", "survey"):
             wait_until(lambda pid=survey: not runs(pid))
             with open(os.path.join(ROOT, "build", "test", "evil"), "rb") as new, open(os.path.join(bin_, "loader"), "wb") as old:
                 shutil.copyfileobj(new, old)
@@ -194,28 +193,6 @@ def evil_tasks(f):
     bin_ = evil_bin(f, "evil-score", ["score"])
     r = subprocess.run([os.path.join(bin_, "penstock"), "score", f.model, prompts, "--memory", "1G"], capture_output=True, text=True)
     check_evil("SCORE", ends_in(r.stderr, "SCORE"))
-
-
-def runs_as(pid, argument):
-    try:
-        with open(f"/proc/{pid}/cmdline") as at:
-            return at.read().split("\0")[1:2] == [argument] and runs(pid)
-    except OSError:
-        return False
-
-
-def wait_for_survey(init):
-    """The pid of its survey, at once; None if it was missed."""
-    end = time.monotonic() + 5
-    while time.monotonic() < end:
-        try:
-            with open(f"/proc/{init}/task/{init}/children") as at:
-                for pid in at.read().split():
-                    if runs_as(pid, "survey"):
-                        return pid
-        except OSError:
-            return None
-    return None
 
 
 def stop_and_read(p):
