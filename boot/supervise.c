@@ -456,6 +456,8 @@ void supervise_died(struct init *in, enum role role)
 	log_death(in, role, &si);
 	if (in->stage != STAGE_STOPPING)
 		on_end[kind_of(in, role)][ending_of(&si)](in, role, &si);
+	else if (ending_of(&si) == END_CRASHED)
+		end_crashed(in, role, &si); /* it was to end by itself, or by a SIGKILL */
 	supervise_wake_all(in);
 	if (role == ROLE_CLIENT && in->pump.in && pump_scan(&in->pump, true) < 0)
 		supervise_kill_for(in, ROLE_CLIENT, RESTART_REFUSED);

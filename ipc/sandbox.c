@@ -13,7 +13,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -44,64 +43,73 @@ struct rule {
 		.name = #x "(" s ")", .call = SYS_##x, .argument = arg, .test = t, .value = v      \
 	}
 
-/* ---- The tables: what strace saw the servers need; tests/e2e/sandbox.t tries the rest ---- */
+/* ---- The tables: each line is needed (tests/e2e/needed.t takes it out) ---- */
 
-/* Waiting and waking, an own clock where there is no vDSO, the end. */
-static const struct rule all_rules[] = {
-	CALL(futex),
-	CALL(clock_gettime),
-	CALL(restart_syscall),
-	CALL(exit_group),
-};
+/* Waiting and waking, and a clock of the kernel's where the vDSO has none. */
+#define SERVER_RULES CALL(futex), CALL(clock_gettime)
 
-/* The memory of a log that nobody reads any more goes back. */
-static const struct rule router_rules[] = {
-	IF(madvise, 2, EQUAL, MADV_REMOVE, "REMOVE"),
-};
-
-static const struct rule experts_rules[] = {
-	CALL(rt_sigprocmask), /* of the thread of drivers/nvme, which may just be starting */
-	IF(io_uring_enter, 0, EQUAL, FD_URING, "the ring of init"),
-};
+/* A wait with a time limit goes on by this after an interruption. */
+#define TIMED_RULES CALL(restart_syscall)
 
 static const struct rule client_rules[] = {
+	SERVER_RULES,
+	TIMED_RULES,
+	CALL(exit_group),
 	IF(write, 0, EQUAL, FD_BELL, "the bell of init"),
 	IF(madvise, 2, EQUAL, MADV_DONTNEED, "DONTNEED"),
 	IF(madvise, 2, EQUAL, MADV_REMOVE, "REMOVE"),
 };
 
+/* The memory of a log that nobody reads any more goes back. */
+static const struct rule router_rules[] = {
+	SERVER_RULES,
+	IF(madvise, 2, EQUAL, MADV_REMOVE, "REMOVE"),
+};
+
+static const struct rule mla_rules[] = {
+	SERVER_RULES,
+};
+
+static const struct rule experts_rules[] = {
+	SERVER_RULES,
+	TIMED_RULES,
+	IF(io_uring_enter, 0, EQUAL, FD_URING, "the ring of init"),
+};
+
 static const struct rule scribe_rules[] = {
-	IF(write, 0, EQUAL, 2, "stderr"),
+	CALL(futex),
+	TIMED_RULES,
+	CALL(exit_group),
 	IF(writev, 0, EQUAL, 2, "stderr"),
 	IF(write, 0, EQUAL, FD_TRACE, "the trace"),
 };
 
 /* Parsing hostile files takes memory, never code. */
-#define MEMORY_RULES                                                                               \
-	IF(mmap, 2, LACKS, PROT_EXEC, "no code"), IF(mprotect, 2, LACKS, PROT_EXEC, "no code"),    \
-		CALL(munmap), CALL(mremap), CALL(brk), CALL(madvise)
+#define MEMORY_RULES IF(mmap, 2, LACKS, PROT_EXEC, "no code"), CALL(munmap), CALL(brk)
 
 static const struct rule survey_rules[] = {
-	MEMORY_RULES,
-	CALL(pread64),
-	IF(write, 0, EQUAL, 2, "stderr"),
-	IF(writev, 0, EQUAL, 2, "stderr"),
+	MEMORY_RULES,     CALL(mremap), CALL(pread64), IF(writev, 0, EQUAL, 2, "stderr"),
+	CALL(exit_group),
 };
 
 static const struct rule loader_rules[] = {
 	MEMORY_RULES,
+	CALL(madvise),
 	CALL(pread64),
+	CALL(futex),
+	IF(mprotect, 2, LACKS, PROT_EXEC, "no code"), /* stacks have guards */
+	IF(clone, 0, HAS, CLONE_THREAD, "threads"),
 	CALL(rt_sigprocmask),
 	CALL(exit),
-	IF(clone, 0, HAS, CLONE_THREAD, "threads"),
-	IF(write, 0, EQUAL, 2, "stderr"),
 	IF(writev, 0, EQUAL, 2, "stderr"),
+	CALL(exit_group),
 };
 
 static const struct rule score_rules[] = {
-	MEMORY_RULES,   CALL(read),  CALL(readv),
-	CALL(lseek),    CALL(write), CALL(writev),
-	CALL(pwrite64), CALL(close), IF(ioctl, 1, EQUAL, TIOCGWINSZ, "is it a terminal"),
+	SERVER_RULES,
+	CALL(writev),
+	CALL(pwrite64),
+	CALL(exit_group),
 };
 
 static const struct {
@@ -112,10 +120,10 @@ static const struct {
 	{                                                                                          \
 		t, sizeof(t) / sizeof(*(t))                                                        \
 	}
-	[ROLE_SURVEY] = TABLE(survey_rules),   [ROLE_LOADER] = TABLE(loader_rules),
-	[ROLE_CLIENT] = TABLE(client_rules),   [ROLE_ROUTER] = TABLE(router_rules),
-	[ROLE_EXPERTS] = TABLE(experts_rules), [ROLE_SCRIBE] = TABLE(scribe_rules),
-	[SANDBOX_SCORE] = TABLE(score_rules),
+	[ROLE_SURVEY] = TABLE(survey_rules), [ROLE_LOADER] = TABLE(loader_rules),
+	[ROLE_CLIENT] = TABLE(client_rules), [ROLE_ROUTER] = TABLE(router_rules),
+	[ROLE_MLA] = TABLE(mla_rules),       [ROLE_EXPERTS] = TABLE(experts_rules),
+	[ROLE_SCRIBE] = TABLE(scribe_rules), [SANDBOX_SCORE] = TABLE(score_rules),
 };
 
 /* ---- What the kernel has ---- */
@@ -265,8 +273,6 @@ int sandbox_calls(unsigned who, unsigned lacks, struct err *e)
 	put(&p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch), 0, 0);
 	put(&p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
 	put(&p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
-	for (unsigned i = 0; i < sizeof(all_rules) / sizeof(all_rules[0]); i++)
-		put_rule(&p, &all_rules[i]);
 	for (unsigned i = 0; i < tables[who].n; i++)
 		put_rule(&p, &tables[who].rule[i]);
 	put(&p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
@@ -277,19 +283,14 @@ int sandbox_calls(unsigned who, unsigned lacks, struct err *e)
 		       : 0;
 }
 
-static size_t list_rules(const struct rule *r, unsigned n, char *text, size_t size, size_t at)
+void sandbox_list(unsigned who, char *text, size_t size)
 {
-	for (unsigned i = 0; i < n && at < size; i++) {
-		int put = snprintf(text + at, size - at, "%s%s", at ? ", " : "", r[i].name);
+	size_t at = 0;
+
+	for (unsigned i = 0; i < tables[who].n && at < size; i++) {
+		int put = snprintf(text + at, size - at, "%s%s", at ? ", " : "",
+				   tables[who].rule[i].name);
 
 		at += put < 0 ? 0 : (size_t)put;
 	}
-	return at;
-}
-
-void sandbox_list(unsigned who, char *text, size_t size)
-{
-	size_t at = list_rules(all_rules, sizeof(all_rules) / sizeof(all_rules[0]), text, size, 0);
-
-	list_rules(tables[who].rule, tables[who].n, text, size, at);
 }

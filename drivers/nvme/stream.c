@@ -19,6 +19,7 @@
 #include <liburing.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -71,6 +72,7 @@ struct stream {
 	_Atomic uint32_t waiting;     /* 1: the leader waits for news */
 	struct stream_counts counts;
 	pthread_t thread;
+	sem_t begun; /* the thread has, and needs no more calls than it makes in its loop */
 };
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns)
@@ -372,6 +374,7 @@ static void *stream_thread(void *context)
 {
 	struct stream *s = context;
 
+	sem_post(&s->begun);
 	for (;;) {
 		struct io_uring_cqe *cqe;
 		int rc = io_uring_wait_cqe(&s->ring, &cqe);
@@ -430,9 +433,12 @@ int stream_open(struct stream **out, int uring_fd, const void *params, uint64_t 
 	pthread_mutex_init(&s->lock, NULL);
 	for (uint32_t f = 0; f < FLIGHTS; f++)
 		s->free_flight[s->n_free++] = f;
+	sem_init(&s->begun, 0, 0);
 	rc = pthread_create(&s->thread, NULL, stream_thread, s);
 	if (rc)
 		return err_set(e, -rc, "cannot start the streaming thread: %s", strerror(rc));
+	while (sem_wait(&s->begun))
+		;
 	*out = s;
 	return 0;
 }

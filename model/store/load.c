@@ -12,10 +12,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum {
 	READERS = 3,
@@ -246,6 +250,8 @@ static void publish(struct loading *l)
 	 * lock
 	 */
 	atomic_store_explicit(&header->loaded, loaded, memory_order_release);
+	/* servers wait for the low half of the count */
+	syscall(SYS_futex, &header->loaded, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
 /*

@@ -40,6 +40,7 @@ int score_open(struct score *s, struct err *e)
 	s->logits = wanted(FD_LOGITS);
 	s->routes = wanted(FD_ROUTES);
 	s->mtp = wanted(FD_MTP);
+	s->terminal = isatty(2); /* asked now: the sandbox has no such call */
 	s->moe_layers = config_moe_index(&s->index->config, p->main_layers);
 	if (s->mtp && p->layers == p->main_layers)
 		return err_exit(e, STATUS_USAGE, -EINVAL,
@@ -260,9 +261,9 @@ static void progress(struct score *s, uint32_t rows)
 	s->said_ns = now;
 	rate = (double)s->rows_done * 1e9 / (double)(now - s->begun_ns);
 	fprintf(stderr, "%sprefill %llu of %llu tokens, %.1f t/s, %.0f s left%s",
-		isatty(2) ? "\r\033[K" : "penstock: ", (unsigned long long)s->rows_done,
+		s->terminal ? "\r\033[K" : "penstock: ", (unsigned long long)s->rows_done,
 		(unsigned long long)total, rate, (double)(total - s->rows_done) / rate,
-		isatty(2) && s->rows_done < total ? "" : "\n");
+		s->terminal && s->rows_done < total ? "" : "\n");
 }
 
 /* Looks at one lane; *busy: something was done. */

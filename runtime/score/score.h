@@ -43,6 +43,7 @@ struct score {
 	uint32_t moe_layers;
 	uint16_t *route_row;
 	uint64_t rows_done, begun_ns, said_ns; /* progress on stderr */
+	bool terminal;                         /* which is one */
 };
 
 MUST_CHECK int score_open(struct score *s, struct err *e);

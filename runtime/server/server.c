@@ -6,9 +6,12 @@
 #include "runtime/huge.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum {
 	WHOLE_STEP = 64 << 20 /* between two looks whether it is needed */
@@ -100,15 +103,17 @@ void server_wait_layer(const struct server *s, uint32_t layer)
 {
 	const struct index *ix = s->model.index;
 	uint64_t want = layer == UINT32_MAX ? ix->load_bytes : index_layer(ix, layer)->ready_after;
+	uint64_t loaded;
 
 	/* acquire: pairs with the loader's release, so that the bytes are there with the count */
-	while (atomic_load_explicit(&s->resident->loaded, memory_order_acquire) < want) {
+	while (loaded = atomic_load_explicit(&s->resident->loaded, memory_order_acquire),
+	       loaded < want) {
 		server_turn(s);
-		bell_prepare(s->bell);
-		bell_wait(
-			s->bell,
-			2 * 1000 *
-				1000); /* the loader rings nobody: 2 ms is nothing beside loading */
+		server_waits(s, true);
+		/* the loader wakes whoever waits for the low half of the count, read-only */
+		syscall(SYS_futex, &s->resident->loaded, FUTEX_WAIT, (uint32_t)loaded, NULL, NULL,
+			0);
+		server_waits(s, false);
 	}
 }
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Every line of the tables of system calls (ipc/sandbox.c) is needed: each is taken out of a copy of each program in turn, in the file itself, and some
-part of a node's life then ends that program by SIGSYS. The copies look for no vDSO, so that a clock is a call, as it is on some machines."""
+"""Every line of the tables of system calls (ipc/sandbox.c) is needed: each is taken out of a copy of each program in turn, in the file itself, and
+some part of a node's life then ends that program by SIGSYS. The copies look for no vDSO, so that a clock is a call, as it is on some machines."""
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import struct
@@ -13,7 +14,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from node import BIN, ROOT, Folder, Node, child_of, dial, done, ok, wait_until  # noqa: E402
+from node import BIN, ROOT, Folder, Node, dial, done, ok, wait_until  # noqa: E402
 
 RULE = 24      # bytes of struct rule; `call` stands behind the name's pointer
 NO_CALL = 0xfffff
@@ -27,6 +28,7 @@ ROLES = {  # role: its number, program, table
     "EXPERTS": (6, "experts", "experts_rules"),
     "SCRIBE": (7, "scribe", "scribe_rules"),
 }
+BY_SIGSYS = r"{0} \(pid \d+\) ended by signal 31|{0} was ended by signal 31|{0} cannot start: signal 31"
 
 
 class Program:
@@ -57,22 +59,24 @@ class Program:
         return self.bytes[:at] + struct.pack("<I", NO_CALL) + self.bytes[at + 4:]
 
 
-def request(path, length, tokens, text=""):
-    body = json.dumps({"prompt": [3 + i % 50 for i in range(length)], "max_tokens": tokens, "user": text}).encode()
+def request(path, length, tokens, text="", close=True):
+    body = json.dumps({"prompt": [3 + i % 50 for i in range(length)], "max_tokens": tokens, "user": text, "stop": ["never"]}).encode()
     s = dial(path)
-    s.settimeout(5)
-    s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-              b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    s.settimeout(20)
+    s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: %s\r\nContent-Type: application/json\r\n"
+              b"Content-Length: %d\r\n\r\n" % (b"close" if close else b"keep-alive", len(body)) + body)
     return s
 
 
 def finish(s):
-    try:
-        while s.recv(65536):
-            pass
-    except OSError:
-        pass
-    s.close()
+    """Reads a reply to its end; the connection stays."""
+    got = b""
+    while part := s.recv(65536):
+        got += part
+        head, _, body = got.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        if length and len(body) >= int(length[1]):
+            return
 
 
 def pause(pid):
@@ -98,51 +102,63 @@ class Pauser(threading.Thread):
                 time.sleep(0.002)
 
 
-def live(f, bin_, program):
-    """A node's life; whether the program was ended by SIGSYS in it."""
+def remove_sockets(f):
     for path in (f.socket, f.socket + ".counters"):
         if os.path.exists(path):
             os.unlink(path)
+
+
+def ended(program, text):
+    return bool(re.search(BY_SIGSYS.format(program), text))
+
+
+def work(node, f, program):
+    """What a node does in its life, for a server that may end in it at any point."""
+    half = dial(f.socket)
+    half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le")  # waited for with a time limit
+    pauser = Pauser(node, program)
+    streams = [request(f.socket, 20, 500, close=False), request(f.socket, 300, 200), request(f.socket, 2000, 60, "x" * 200000)]
+    for s in streams:
+        wait_until(lambda at=s: ended(program, node.output()) or select.select([at], [], [], 0)[0], 20)
+        if not ended(program, node.output()):
+            finish(s)
+    if program == "scribe":
+        os.kill(node.children()["mla"], signal.SIGKILL)  # scribe has something to say
+    wait_until(lambda: ended(program, node.output()), 0.3)
+    pauser.on = False
+    pauser.join()
+
+
+def live(f, bin_, program):
+    """A node's life; whether the program was ended by SIGSYS in it, and what the node said."""
+    remove_sockets(f)
     node = Node(bin_, f.model, "--socket", f.socket, "--memory", "1G", "--slots", "8", "--trace-routes", os.path.join(f.path, "trace"))
-
-    def ended():
-        return re.search(rf"{program} \(pid \d+\) ended by signal 31|{program} was ended by signal 31|{program} cannot start: signal 31", node.output())
-
-    # weights that are not there yet are waited for with a time limit
-    loader = child_of(node.pid, "loader", "loader", 2)
-    if loader:
-        try:
-            os.kill(loader, signal.SIGSTOP)
-        except OSError:
-            loader = None
-    wait_until(lambda: os.path.exists(f.socket) or node.process.poll() is not None)
-    streams = []
     try:
-        if loader and node.process.poll() is None:
-            streams.append(request(f.socket, 20, 5))
-            for _ in range(20):
-                time.sleep(0.01)
-                pid = node.children().get(program)
-                if pid and program != "loader":
-                    pause(pid)
-            os.kill(loader, signal.SIGCONT)
         if node.wait_for("ready", 5):
-            pauser = Pauser(node, program)
-            streams += [request(f.socket, 300, 200), request(f.socket, 2000, 60, "x" * 200000)]
-            for s in streams:
-                finish(s)
-                if ended():
-                    break
-            pauser.on = False
-            pauser.join()
-    except OSError:
+            work(node, f, program)
+    except (OSError, KeyError):
         pass
-    if node.process.poll() is None and not ended():
+    if node.process.poll() is None and not ended(program, node.output()):
         node.stop()
-    wait_until(lambda: ended() or node.process.poll() is not None, 2)
+    wait_until(lambda: ended(program, node.output()) or node.process.poll() is not None, 2)
     node.process.kill()
     node.process.wait()
-    return bool(ended()), node.output()
+    return ended(program, node.output()), node.output()
+
+
+def load(f, bin_, models):
+    """Models are loaded, some of them damaged."""
+    said = ""
+    for model in models:
+        remove_sockets(f)
+        node = Node(bin_, model, "--socket", f.socket, "--memory", "1G", "--slots", "8")
+        node.wait_for("ready", 20)
+        node.process.kill()
+        node.process.wait()
+        said += node.output()
+        if ended("loader", said):
+            break
+    return ended("loader", said), said
 
 
 def score(f, bin_):
@@ -153,13 +169,53 @@ def score(f, bin_):
     p = subprocess.Popen([os.path.join(bin_, "penstock"), "score", f.model, prompts, "--memory", "1G", "--slots", "8", *files],
                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     said = p.communicate(timeout=60)[1]
-    return "ended by signal 31" in said, said
+    return ended("score", said), said
+
+
+def copy_model(f, name, change):
+    path = os.path.join(f.path, name)
+    shutil.copytree(f.model, path)
+    change(path)
+    return path
+
+
+def break_config(path):
+    with open(os.path.join(path, "config.json"), "w") as f:
+        f.write("{")
+
+
+def break_weight(path):
+    """A number that is not one, in the embedding's first row."""
+    for name in os.listdir(path):
+        if not name.endswith(".safetensors"):
+            continue
+        with open(os.path.join(path, name), "r+b") as f:
+            size = struct.unpack("<Q", f.read(8))[0]
+            tensor = json.loads(f.read(size)).get("model.embed_tokens.weight")
+            if tensor:
+                f.seek(8 + size + tensor["data_offsets"][0])
+                f.write(b"\xff\x7f" * 64)
+
+
+def make_many(f):
+    """A model of many tensors in many files."""
+    path = os.path.join(f.path, "many")
+    subprocess.run([os.path.join(BIN, "penstock"), "synth", "v3-tiny", path, "--layers", "24", "--experts", "64", "--shards-bytes", "4M"],
+                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return path
+
+
+def run(f, role, bin_, program, models):
+    if role == "SCORE":
+        return score(f, bin_)
+    return load(f, bin_, models) if program == "loader" else live(f, bin_, program)
 
 
 def main(only):
     with Folder() as f:
         f.make_model()
-        for role, (number, name, own) in ROLES.items():
+        models = [f.model, copy_model(f, "no-config", break_config), copy_model(f, "no-number", break_weight), make_many(f)]
+        for role, (number, name, table) in ROLES.items():
             if only and role not in only:
                 continue
             program = Program(name)
@@ -167,12 +223,13 @@ def main(only):
             shutil.copytree(BIN, bin_)
             calls = subprocess.run([os.path.join(ROOT, "build", "test", "confined"), "list", str(number)], capture_output=True, text=True,
                                    check=True).stdout.strip().split(", ")
-            rules = [(t, i) for t in ("all_rules", own) for i in range(program.rules(t))]
-            ok(len(calls) == len(rules), f"{role}: its {len(rules)} calls are {', '.join(calls)}", f"{calls} {rules}")
-            for said, (table, i) in zip(calls, rules):
-                with open(os.path.join(bin_, name), "wb") as out:
+            n = program.rules(table)
+            ok(len(calls) == n, f"{role}: its {n} calls are {', '.join(calls)}", calls)
+            for i, said in enumerate(calls):
+                os.unlink(os.path.join(bin_, name))  # it may still be running
+                with open(os.path.join(bin_, name), "wb", opener=lambda path, flags: os.open(path, flags, 0o755)) as out:
                     out.write(program.without(table, i))
-                broken, why = score(f, bin_) if role == "SCORE" else live(f, bin_, name)
+                broken, why = run(f, role, bin_, name, models)
                 ok(broken, f"{role} needs {said}", why[-600:])
     done()
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What each process of a node has open and mapped is what ipc/graph.h says, and nothing else: /proc is compared with the table."""
 import fcntl
+import mmap
 import os
 
 from node import Folder, Node, done, graph, ok, wait_until
@@ -66,6 +67,22 @@ def check_server(role, program, pid, objects):
         ok([line.split()[4] for line in f if line.startswith("Max core")] == ["1"], f"{program}: dumps no core")
 
 
+def check_weights(pid):
+    """Nobody can write what was loaded, not even root by a new description of init's own object."""
+    for number, (target, _) in descriptors(pid).items():
+        name = target.split("memfd:penstock:")[-1].split()[0]
+        if name not in ("INDEX", "RESIDENT", "SLOTS"):
+            continue
+        fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR)
+        for what, act in (("written", lambda at=fd: os.pwrite(at, b"x", 4096)), ("mapped writable", lambda at=fd: mmap.mmap(at, 4096))):
+            try:
+                act()
+                ok(False, f"{name} cannot be {what}")
+            except PermissionError:
+                ok(True, f"{name} cannot be {what}")
+        os.close(fd)
+
+
 def check_seals(pid, objects):
     """init's descriptors are reopened through /proc: the seals are the object's own."""
     seen = set()
@@ -106,6 +123,7 @@ with Folder() as f:
         allowed = "write" if writer == "INIT" or name in ("BELLS", "SLOTS") else "read" if "INIT" in readers else "none"
         got = {True: "write", False: "read"}.get(init.get(name), "none")
         ok(got == allowed or got == "none", f"init maps {name}: {got}, the table allows {allowed}")
+    check_weights(node.pid)
     check_seals(node.pid, objects)
     ok(node.stop() == 0, "SIGTERM ends it with status 0", node.output())
 done()

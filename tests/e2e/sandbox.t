@@ -40,8 +40,10 @@ sys_ = f"signal {int(signal.SIGSYS)}"
 for role, number in ROLES.items():
     ends = {thing: confined(number, thing) for thing in FORBIDDEN}
     ok(set(ends.values()) == {sys_}, f"{role}: is ended when it tries to {', '.join(FORBIDDEN)}", ends)
-    ok(confined(number, "clock") == "done", f"{role}: what it needs it may do")
-    print(f"# {role}: {confined('list', number)}")
+    calls = confined("list", number)
+    if "clock_gettime" in calls:
+        ok(confined(number, "clock") == "done", f"{role}: what it needs it may do")
+    print(f"# {role}: {calls}")
 ok(confined(ROLES["mla"], "write") == sys_, "mla cannot write to any descriptor")
 for thing in ("open", "create"):
     ok(confined("files", thing) == "Permission denied", f"Landlock alone stops it too: {thing}")
@@ -178,12 +180,13 @@ def evil_tasks(f):
         p = subprocess.Popen([os.path.join(bin_, command[0]), *command[1:]], stderr=subprocess.PIPE, text=True)
         survey = child_of(p.pid, "loader", "survey")
         os.kill(p.pid, signal.SIGSTOP)
-        if survey and runs_as(survey, "loader", "survey"):
+        caught = survey and runs_as(survey, "loader", "survey")
+        if caught:
             wait_until(lambda pid=survey: not runs(pid))
             with open(os.path.join(ROOT, "build", "test", "evil"), "rb") as new, open(os.path.join(bin_, "loader"), "wb") as old:
                 shutil.copyfileobj(new, old)
         os.kill(p.pid, signal.SIGCONT)
-        said = p.communicate()[0:2][1] if survey else stop_and_read(p)
+        said = p.communicate()[1] if caught else stop_and_read(p)
         if "LOADER: sandbox" in said:
             break
     check_evil("LOADER", ends_in(said, "LOADER"))
