@@ -128,7 +128,7 @@ static unsigned find(const struct chaos_kill *k, struct found out[FOUND_MAX], ui
 		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10), parent;
 		char state;
 
-		if (pid <= k->init || !read_stat(pid, &parent, &state) || parent != k->init)
+		if (pid <= 0 || !read_stat(pid, &parent, &state) || parent != k->init)
 			continue;
 		if (state == 'Z')
 			++*zombies;
