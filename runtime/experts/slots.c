@@ -120,6 +120,34 @@ static bool may_take(void *context, uint32_t slot)
 		0xfffff) < 0x80000;
 }
 
+/*
+ * Handing a read over, hurrying it or calling it off may wait for the drive as well: submission
+ * does where its queue is full, and on file systems that cannot do otherwise.
+ */
+static void read_put(struct slots *t, struct stream_job *job)
+{
+	bool before = server_waits(t->s, true);
+
+	stream_put(t->stream, job);
+	server_waits(t->s, before);
+}
+
+static void read_promote(struct slots *t, struct stream_job *job, enum stream_queue queue)
+{
+	bool before = server_waits(t->s, true);
+
+	stream_promote(t->stream, job, queue);
+	server_waits(t->s, before);
+}
+
+static bool read_cancel(struct slots *t, struct stream_job *job, uint64_t *asked)
+{
+	bool before = server_waits(t->s, true), left = stream_cancel(t->stream, job, asked);
+
+	server_waits(t->s, before);
+	return left;
+}
+
 static void fill_job(struct slots *t, uint32_t slot, enum stream_queue queue)
 {
 	const struct index *ix = t->s->model.index;
@@ -272,7 +300,7 @@ uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert, enum strea
 	slot--;
 	t->slot[slot].pins++;
 	if (t->slot[slot].reading)
-		stream_promote(t->stream, &t->slot[slot].job, queue);
+		read_promote(t, &t->slot[slot].job, queue);
 	policy_asked(&t->policy, layer, expert);
 	return slot;
 }
@@ -291,7 +319,7 @@ static void begin_read(struct slots *t, uint32_t slot, enum stream_queue queue)
 	atomic_store_explicit(&t->word[slot],
 			      slot_word(SLOT_LOADING, t->s->at.generation, sl->layer, sl->expert),
 			      memory_order_release);
-	stream_put(t->stream, &sl->job);
+	read_put(t, &sl->job);
 }
 
 uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stream_queue queue)
@@ -333,7 +361,7 @@ uint64_t slots_drop(struct slots *t, uint32_t slot)
 	sl->guessed = false;
 	for (uint32_t x = 0; x < sl->job.extents; x++)
 		bytes += sl->job.extent[x].bytes;
-	if (!sl->reading || !stream_cancel(t->stream, &sl->job, &bytes))
+	if (!sl->reading || !read_cancel(t, &sl->job, &bytes))
 		return bytes; /* all of it was asked for: it may as well stay */
 	release(t, slot);
 	return bytes;
@@ -489,7 +517,7 @@ static bool read_next_copy(struct slots *t, uint32_t slot)
 	if (!t->s->model.index->pack.parts || sl->copy + 1 >= t->s->model.index->pack.copies)
 		return false;
 	if (sl->reading)
-		stream_cancel(t->stream, &sl->job, NULL);
+		read_cancel(t, &sl->job, NULL);
 	while (!slots_ready(t, slot))
 		stream_wait(t->stream, &sl->job, UINT64_MAX, DEADLINE_S * NS_PER_S);
 	if (sl->reading && !stream_landed(&sl->job))
@@ -562,6 +590,6 @@ void slots_unpin(struct slots *t, uint32_t slot)
 	if (!sl->bad || sl->pins)
 		return;
 	if (sl->reading)
-		stream_cancel(t->stream, &sl->job, NULL);
+		read_cancel(t, &sl->job, NULL);
 	release(t, slot);
 }

@@ -414,9 +414,13 @@ void server_turn(const struct server *s)
 			      memory_order_relaxed);
 }
 
-void server_waits(const struct server *s, bool drive)
+bool server_waits(const struct server *s, bool drive)
 {
-	atomic_store_explicit(&s->at.log->progress.drive, drive, memory_order_relaxed);
+	_Atomic uint64_t *word = &s->at.log->progress.drive;
+	bool before = atomic_load_explicit(word, memory_order_relaxed);
+
+	atomic_store_explicit(word, drive, memory_order_relaxed);
+	return before;
 }
 
 static const struct node_poison *poison_of(const struct server *s)

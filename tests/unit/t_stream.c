@@ -145,6 +145,53 @@ static void stalled(void)
 	ok(stream_landed(&stuck), "until the read has completed");
 }
 
+/* A job queued behind reads that hang ends with them, and one that comes later does not wait anew. */
+static void behind(void)
+{
+	struct stream_job stuck[STREAM_DEPTH], late = job_of(STREAM_URGENT, STALLED, 0, 4096, 1);
+	uint64_t start;
+	char byte[4096] = {0};
+
+	for (unsigned i = 0; i < STREAM_DEPTH; i++) {
+		stuck[i] = job_of(STREAM_NORMAL, STALLED, 0, 4096, 0);
+		stream_put(s, &stuck[i]);
+	}
+	stream_put(s, &late);
+	stream_wait(s, &late, 0, 50 * NS_PER_MS);
+	is_int(late.error, -ETIMEDOUT, "a job behind reads that hang ends by their deadline");
+	ok(stream_landed(&late), "nothing of it was asked for, so its memory is free");
+	start = clock_now_ns();
+	late = job_of(STREAM_URGENT, STALLED, 0, 4096, 1);
+	stream_put(s, &late);
+	stream_wait(s, &late, 0, 100 * NS_PER_MS);
+	ok(clock_now_ns() - start < NS_PER_S && late.error == -ETIMEDOUT,
+	   "the next one has its deadline too");
+	for (unsigned i = 0; i < STREAM_DEPTH; i++) {
+		if (write(pipe_fd[1], byte, sizeof(byte)) != sizeof(byte))
+			exit(1);
+	}
+	for (unsigned i = 0; i < STREAM_DEPTH; i++)
+		wait_landed(&stuck[i]);
+	ok(stream_landed(&stuck[STREAM_DEPTH - 1]), "reads that hang may end later");
+}
+
+/* The pipe's reads come short, as those of a drive may. */
+static void comes_short(void)
+{
+	struct stream_job job = job_of(STREAM_URGENT, STALLED, 0, 8 * 4096, 0);
+
+	stream_put(s, &job);
+	for (unsigned done = 0, n = 1; done < 8; done += n, n = n == 1 ? 3 : 2) {
+		n = n < 8 - done ? n : 8 - done;
+		if (write(pipe_fd[1], content + done * 4096, n * 4096) != n * 4096)
+			exit(1);
+		usleep(2000);
+	}
+	wait_all(&job);
+	is_int(job.error, 0, "a read that comes short is continued");
+	is_mem(slots, content, 8 * 4096, "and all of it is there, in its place");
+}
+
 static void guesses(void)
 {
 	struct stream_job guess = job_of(STREAM_HINT, FINE, 0, 4 << 20, 0);
@@ -190,6 +237,8 @@ int main(void)
 		whole();
 		too_short();
 		stalled();
+		behind();
+		comes_short();
 		guesses();
 	}
 	return tap_done();
