@@ -48,7 +48,8 @@ with Folder() as f:
     compare(together(node, REQUESTS[1:]), want[1:], "all at once on a node with one place, where four may wait")
     node.stop()
 
-    node = start(f, "--memory", "200M", "--parallel", "8", "--context", "2048")
+    # a node that drafts may read a prompt's last tokens again
+    node = start(f, "--memory", "200M", "--parallel", "8", "--context", "2048", "--mtp", "off")
     compare(together(node, REQUESTS), want, "all at once on a node with eight places")
     # two prompts share 300 tokens, two others 256: each keeps its own pages all the same
     turn = [node.stream(**dict(r, max_tokens=10)).result() for r in REQUESTS]
@@ -61,7 +62,7 @@ with Folder() as f:
     node.stop()
 
     for options in (["--slots", "2", "--chunk", "7"], ["--slots", "5", "--chunk", "512", "--threads", "1"], ["--chunk", "1"],
-                    ["--threads", "3", "--chunk", "64"], ["--mtp", "on", "--chunk", "40"], ["--mtp", "off"], ["--isa", "scalar"], ["--isa", "avx2"], ["--isa", "avx512"]):
+                    ["--threads", "3", "--chunk", "64"], ["--mtp", "on", "--chunk", "40"], ["--mtp", "auto"], ["--isa", "scalar"], ["--isa", "avx2"], ["--isa", "avx512"]):
         node = start(f, "--memory", "200M", "--context", "2048", *options)
         if node:
             some = [0, 5] if "scalar" in options else range(len(REQUESTS))  # scalar code takes a minute for them all
