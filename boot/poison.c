@@ -45,6 +45,9 @@ void poison_count(struct init *in, enum role role, enum restart_cause cause)
 	/* nobody but init ends a server from outside for something that it did */
 	if (!log || cause == RESTART_KILLED || cause == RESTART_REFUSED)
 		return;
+	/* one that ended before it served found the step of its predecessor there */
+	if (get(&log->progress.since_ns) < in->server[role].started_ns)
+		return;
 	step = get(&log->progress.step);
 	row = get(&log->progress.row);
 	if (step == UINT64_MAX)

@@ -140,6 +140,12 @@ static int watch_process(struct init *in, int op, const struct process *p, uint6
 		       : 0;
 }
 
+/* Of processes, memory, namespaces or descriptors: it may pass. */
+static bool is_shortage(int rc)
+{
+	return rc == -EAGAIN || rc == -ENOMEM || rc == -ENOSPC || rc == -EMFILE || rc == -ENFILE;
+}
+
 /*
  * Makes the process that is the role's next generation, which serves when node.generation says so.
  * 1, 0: later, -errno.
@@ -175,7 +181,7 @@ static int launch(struct init *in, enum role role, struct process *p, uint64_t t
 		if (kinds[role].uring)
 			forget_ring(in, p);
 		/* short of processes or memory: later, if it ever ran */
-		return (rc == -EAGAIN || rc == -ENOMEM || rc == -ENOSPC) && s->started_ns ? 0 : rc;
+		return is_shortage(rc) && s->started_ns ? 0 : rc;
 	}
 	rc = watch_process(in, EPOLL_CTL_ADD, p, tag, e);
 	return rc ? rc : 1;

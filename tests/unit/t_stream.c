@@ -145,7 +145,7 @@ static void stalled(void)
 	ok(stream_landed(&stuck), "until the read has completed");
 }
 
-/* A job queued behind reads that hang ends with them, and one that comes later does not wait anew. */
+/* A job queued behind reads that hang ends with them, and so does one that comes later. */
 static void behind(void)
 {
 	struct stream_job stuck[STREAM_DEPTH], late = job_of(STREAM_URGENT, STALLED, 0, 4096, 1);
