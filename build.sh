@@ -494,7 +494,7 @@ usage() {
 		  fuzz [SECONDS [NAME]]   every fuzz target, or one, for SECONDS each (10)
 		  image [MODEL [FILE]]    a disk that boots, of the demo model or another (build/demo.img)
 		  boot [FILE]             starts that disk in an emulated machine, console here, its socket at build/boot/s
-		  install [PREFIX]        into PREFIX/libexec/penstock, with PREFIX/bin/penstock (/usr/local)
+		  install [PREFIX]        into PREFIX/libexec/penstock, with PREFIX/bin/penstock and units of systemd (/usr/local)
 		  clean                   deletes build/, except the downloads
 	EOF
 }
@@ -615,6 +615,10 @@ command_install() {
 	[ ! -e build/node/node.efi ] || install -m 644 build/node/node.efi "$prefix/libexec/penstock/" # penstock image takes it
 	# `penstock` looks for the servers beside itself, where the link leads.
 	ln -sfn ../libexec/penstock/penstock "$prefix/bin/penstock"
+	mkdir -p "$prefix/lib/systemd/system"
+	for unit in boot/systemd/*; do
+		sed "s|@PREFIX@|$(realpath "$prefix")|" "$unit" >"$prefix/lib/systemd/system/${unit##*/}"
+	done
 	say "installed in $prefix/libexec/penstock"
 }
 

@@ -5,7 +5,6 @@
 #include "ipc/sandbox.h"
 
 #include <errno.h>
-#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -65,8 +64,7 @@ const char *confine_enter(const struct confine *c, unsigned role)
 /* Whether a process can be made so, and killed afterwards. */
 static bool works(const struct confine *c)
 {
-	struct clone_args args = {.flags = c->flags, .exit_signal = SIGCHLD};
-	long pid = syscall(SYS_clone3, &args, sizeof(args));
+	long pid = syscall(SYS_clone, c->flags | SIGCHLD, NULL, NULL, NULL, NULL);
 	siginfo_t si;
 	bool good;
 

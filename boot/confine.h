@@ -14,7 +14,7 @@
 #include <sys/types.h>
 
 struct confine {
-	uint64_t flags; /* of clone3: the new process's own namespaces */
+	uint64_t flags; /* of clone: the new process's own namespaces */
 	uid_t users;    /* role r is user and group users + r; 0: the user of init */
 };
 
@@ -22,7 +22,7 @@ struct confine {
 unsigned confine_find(struct confine *c);
 
 /*
- * In the process that clone3 has made with those flags, by system calls alone. Opens nothing, so
+ * In the process that clone has made with those flags, by system calls alone. Opens nothing, so
  * descriptors that it had it still has. NULL, or what could not be done (errno).
  */
 const char *confine_enter(const struct confine *c, unsigned role);

@@ -9,6 +9,7 @@
 #include "boot/hang.h"
 #include "boot/listen.h"
 #include "boot/machine.h"
+#include "boot/notify.h"
 #include "boot/objects.h"
 #include "boot/options.h"
 #include "boot/plan.h"
@@ -101,6 +102,7 @@ struct init {
 	int trace_fd;                /* scribe's; -1: no trace */
 	unsigned sandbox_lacks;
 	int epoll, signals, bell;
+	struct notify notify;
 	cpu_set_t cpus; /* what init was given; its own and the client role's are one of them */
 	cpu_set_t client_cpu;
 	enum node_stage stage;

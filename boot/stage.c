@@ -15,6 +15,15 @@ enum {
 	STOP_MS = 300     /* what a group has to end by itself before it is killed */
 };
 
+/* What a service manager is told. */
+static const char *const told[] = {
+	[STAGE_SURVEY] = "STATUS=reading the model",
+	[STAGE_LOADING] = "STATUS=loading weights",
+	[STAGE_READY] = "READY=1\nSTATUS=ready",
+	[STAGE_DRAINING] = "STOPPING=1\nSTATUS=finishing replies",
+	[STAGE_STOPPING] = "STOPPING=1",
+};
+
 void stage_set(struct init *in, enum node_stage stage)
 {
 	in->stage = stage;
@@ -26,6 +35,7 @@ void stage_set(struct init *in, enum node_stage stage)
 	/* release: what the stage stands for is visible with it */
 	atomic_store_explicit(&in->node->stage, (uint32_t)stage, memory_order_release);
 	log_write(in->log, 1, LOG_STAGE, (const uint64_t[5]){(uint64_t)stage, 0, 0, 0, 0});
+	notify_tell(&in->notify, told[stage]);
 	supervise_wake_all(in);
 }
 

@@ -252,6 +252,7 @@ int start_node(struct init *in, struct err *e)
 	in->listen.fd = in->counters.fd = -1;
 	if (sched_getaffinity(0, sizeof(in->cpus), &in->cpus))
 		return err_set(e, -errno, "init: cannot read the CPU mask: %s", strerror(errno));
+	notify_open(&in->notify);
 	in->trace_fd = -1;
 	in->spawn.self = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	if (in->spawn.self < 0)
