@@ -125,7 +125,7 @@ void server_progress(struct server *s, uint64_t seq, uint32_t batch);
 void server_resume(const struct server *s, uint64_t step, uint64_t since_ns);
 /* It moves: once in every turn of the loop, and in steps that may be long. */
 void server_turn(const struct server *s);
-/* It waits for the drive, whose reads have deadlines of their own; returns whether it did before. */
+/* It waits for the drive, whose reads have their own deadlines; returns whether it did before. */
 bool server_waits(const struct server *s, bool drive);
 
 /*
