@@ -24,9 +24,9 @@ enum {
 	CHUNK_MAX = 512,
 	CHUNK_MIN = 16,          /* of those the plan chooses itself */
 	PROCESS_BYTES = 3 << 19, /* text and data of one small static program: 1.5 MiB */
-	PROCESSES = 7,           /* init, loader, and the five servers */
+	PROCESSES = 11,          /* init, loader, the five servers and four spares */
 	THREAD_BYTES = 64 << 10, /* touched stack and the kernel's part of a thread */
-	KERNEL_SHARE = 100,      /* 1 %: page tables of four processes and the index of a memfd */
+	KERNEL_SHARE = 80,       /* page tables of five processes and the index of a memfd */
 	PIN_SHARE = 128,         /* of slots besides: 16 bytes per page for io_uring, and more */
 	CONNS_PER_PLACE = 5,     /* running, and four waiting */
 	GATEWAY_BYTES =
@@ -176,7 +176,7 @@ static uint64_t private_bytes(const struct plan *p, const struct plan_input *in)
 	uint32_t decode = p->rows[BATCH_DECODE], chunk = p->rows[BATCH_PREFILL],
 		 most = decode > chunk ? decode : chunk;
 	uint64_t rows = (uint64_t)chunk + decode, width = (p->hidden + 127) & ~127u;
-	uint64_t sum = (uint64_t)PROCESSES * PROCESS_BYTES + 3ull * p->workers * THREAD_BYTES;
+	uint64_t sum = (uint64_t)PROCESSES * PROCESS_BYTES + 6ull * p->workers * THREAD_BYTES;
 
 	sum += 2 * in->tokenizer_bytes + GATEWAY_BYTES + BODY_SCRATCH * p->body_bytes;
 	sum += attention_scratch_bytes(c, p->workers, most);

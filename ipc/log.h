@@ -88,6 +88,7 @@ enum log_kind {
 	X(HINTS_RIGHT, BY(EXPERTS), "hints_right", "missing experts guessed and then needed")      \
 	X(HINTS_WRONG, BY(EXPERTS), "hints_wrong", "missing experts guessed and not needed")       \
 	X(READ_ERRORS, BY(EXPERTS), "read_errors", "experts that could not be read or used")       \
+	X(DRIVE_ERRORS, BY(EXPERTS), "drive_errors", "reads that failed, also if tried again")     \
 	X(DRIVE_NS, BY(EXPERTS), "drive_wait_ns", "time in which arithmetic waited for the drive") \
 	X(EXPERT_NS, BY(EXPERTS), "expert_ns", "time in routed experts")                           \
 	X(SHARED_NS, BY(EXPERTS), "shared_ns", "time in dense and shared feed-forward blocks")     \

@@ -344,6 +344,7 @@ static void complete(struct stream *s, uint32_t f, int result)
 	} else if (result == 0 && fl->need) {
 		fail(s, fl, -ENODATA); /* the file ends before the expert does */
 	} else if (result < 0) {
+		atomic_fetch_add_explicit(&s->counts.errors, 1, memory_order_relaxed);
 		if (++fl->tries < STREAM_TRIES) {
 			put_entry(s, f);
 			return;

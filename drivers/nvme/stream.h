@@ -75,6 +75,7 @@ struct stream_counts {
 	_Atomic uint64_t bytes, reads;
 	_Atomic uint64_t hint_bytes; /* of these, read before anybody demanded them */
 	_Atomic uint64_t busy_ns;    /* a read was in flight; the mean of all drives */
+	_Atomic uint64_t errors;     /* reads that failed, tried again or not */
 };
 
 /*

@@ -183,6 +183,7 @@ static void count_reads(struct experts *x)
 	count_on(x, COUNT_READ_BYTES, &c->bytes, &x->seen_bytes);
 	count_on(x, COUNT_READS, &c->reads, &x->seen_reads);
 	count_on(x, COUNT_HINT_BYTES, &c->hint_bytes, &x->seen_hints);
+	count_on(x, COUNT_DRIVE_ERRORS, &c->errors, &x->seen_errors);
 	count_on(x, COUNT_DRIVE_BUSY_NS, &c->busy_ns, &x->seen_busy_ns);
 }
 

@@ -48,8 +48,8 @@ struct experts {
 	struct slots slots;
 	struct hint hint;
 	struct scratch scratch[BATCHES];
-	uint64_t seen_bytes, seen_reads, seen_busy_ns,
-		seen_hints; /* of the stream's counts, in the log already */
+	uint64_t seen_bytes, seen_reads, seen_busy_ns, seen_hints,
+		seen_errors; /* of the stream's counts, in the log already */
 };
 
 /* An expert of a buffered step. */

@@ -53,12 +53,28 @@ static void write_restarts(const struct gateway *g, struct out *o)
 	}
 }
 
+/* Of the experts that were asked for, those that were in a slot. */
+static void write_hit_rate(const struct gateway *g, struct out *o)
+{
+	const struct log_object *log =
+		attach_at(&g->at, OBJ_LOG_EXPERTS, sizeof(struct object_header));
+	uint64_t hits = atomic_load_explicit(&log->counter[COUNT_HITS], memory_order_relaxed),
+		 asked = hits +
+			 atomic_load_explicit(&log->counter[COUNT_MISSES], memory_order_relaxed);
+
+	out_format(o,
+		   "# HELP penstock_expert_hit_ratio experts found in slots, of those asked for\n"
+		   "# TYPE penstock_expert_hit_ratio gauge\npenstock_expert_hit_ratio %.4f\n",
+		   asked ? (double)hits / (double)asked : 0.0);
+}
+
 void metrics_write(const struct gateway *g, struct out *o)
 {
 #define WRITE(counter, roles, name, help) write_counter(g, COUNT_##counter, roles, name, help, o);
 	COUNTER_LIST(WRITE)
 #undef WRITE
 	write_restarts(g, o);
+	write_hit_rate(g, o);
 	out_text(o, "# HELP penstock_build_info the build and the model\n"
 		    "# TYPE penstock_build_info gauge\npenstock_build_info{fingerprint=");
 	out_json(o, g->env.fingerprint, strlen(g->env.fingerprint));

@@ -75,6 +75,7 @@ with Folder() as f:
     drive.fault, drive.reads = now_and_then, 0
     got = ask(node)
     ok(got == want and drive.reads > 20, f"errors that pass when a read is tried again ({drive.reads}): the same bytes", got)
+    ok(counter(node, "drive_errors") > 20, "they are counted", counter(node, "drive_errors"))
     ok(counter(node, "read_errors") == 0 and node.get("/health")[0] == 200, "and nobody hears of them")
 
     drive.fault = None

@@ -2,7 +2,7 @@
 """A server killed between any two instructions of a publish, from the first of record_commit to its neighbour's bell, and at any system call of
 gateway and experts: the replies are the same bytes.
 
-    tests/e2e/publish.t [all]      every instruction boundary, and 400 system calls each (default: 12 places of each server, 12 system calls)
+    tests/e2e/publish.t [all]      every instruction boundary, and 100 system calls each (default: 12 places of each server, 12 system calls)
 """
 # time limit: 3000 s
 import os
@@ -15,7 +15,7 @@ from live import Live, talkative
 from node import ROOT, SERVERS, Folder, done, ok, wait_until
 
 ALL = sys.argv[1:] == ["all"]
-PLACES, CALLS = (10000, 400) if ALL else (12, 12)
+PLACES, CALLS = (10000, 100) if ALL else (12, 12)
 TAIL = 120  # instructions behind record_commit: the ring's bell is among them
 TOOL = os.path.join(ROOT, "build", "test", "step_kill")
 STREAMS = [{"prompt": [5 + i] + [5 + j * 11 % 250 for j in range(60 * i)], "max_tokens": 100, "seed": 100 + i, "temperature": 1} for i in range(4)]

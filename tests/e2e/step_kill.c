@@ -2,7 +2,7 @@
  * Kills a process at an exact place, for publish.t (as root):
  *
  *	step_kill PID at ADDRESS N      N instructions behind its next arrival at ADDRESS
- *	step_kill PID calls N           at its N-th stop at a system call: entered, left, entered ...
+ *	step_kill PID calls N           at its N-th stop at a system call: entered, left ...
  *
  * The first thread of the process is meant. Prints what it saw: `at`: the instructions stepped, of
  * them until the function had returned (0: it has not), `calls`: the last call's number. Exit
