@@ -628,8 +628,10 @@ command_install() {
 # What a node can need: drives, the channel to the host, buttons, watchdogs, temperatures. No network. Each line is
 # loaded where the machine has a device for its first module; what the kernel lacks or has built in is left out.
 node_modules=(
-	"nvme" "vmd" "ahci sd_mod drivetemp" "virtio_pci" "virtio_mmio" "virtio_blk" "virtio_scsi sd_mod"
+	"nvme" "vmd" "virtio_pci" "virtio_mmio" "virtio_blk" "virtio_scsi sd_mod"
 	"virtio_console" "vmw_vsock_virtio_transport" "button evdev"
+	"" # the rest waits until the node works, or has found no model
+	"ahci sd_mod drivetemp"
 	"i6300esb" "lpc_ich iTCO_wdt" "i2c_i801 iTCO_wdt" "sp5100_tco" "wdat_wdt"
 	"coretemp" "k10temp"
 )
@@ -690,8 +692,12 @@ node_modules_into() {
 	local line file files patterns
 	for line in "${node_modules[@]}"; do
 		local -A ordered=()
-		file=$(module_file "${line%% *}")
-		[ -n "$file" ] || continue
+		file=""
+		[ -z "$line" ] || file=$(module_file "${line%% *}")
+		if [ -z "$file" ]; then
+			[ -n "$line" ] || echo
+			continue
+		fi
 		patterns=$(module_info "$file" alias | tr '\n' ' ')
 		files=""
 		# shellcheck disable=SC2086 # several names

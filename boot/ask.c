@@ -71,6 +71,7 @@ static void proven(struct machine *m)
 
 	m->at[AT_ANSWER] = clock_now_ns();
 	say_times(m);
+	machine_complete(m);
 	rc = update_keep(&e);
 	if (rc > 0)
 		fprintf(stderr, "penstock: the firmware starts this program from now on\n");

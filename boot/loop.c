@@ -29,8 +29,8 @@
 enum {
 	EVENTS = 64,
 	DEADLINE_LOOK_MS = 250,
-	WAKE_MS = 1000,       /* bell.h 5; hang.h has init look more often */
-	ACTIVE_S = 3          /* after a byte moved, a request may be on its way to the router */
+	WAKE_MS = 1000, /* bell.h 5; hang.h has init look more often */
+	ACTIVE_S = 3    /* after a byte moved, a request may be on its way to the router */
 };
 
 static void read_signal(struct init *in)

@@ -12,6 +12,7 @@
 #include <linux/input.h>
 #include <linux/seccomp.h>
 #include <linux/watchdog.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -31,7 +32,8 @@ enum {
 	PORT_WAIT_S = 30,
 	LOOK_MS = 20,
 	WATCHDOG_S = 60,
-	READ_S = 10, /* what a person has to read the last message */
+	WATCHDOG_LOOK_S = 5, /* its driver is loaded last */
+	READ_S = 10,         /* what a person has to read the last message */
 	LINE_MAX = 4096
 };
 
@@ -67,16 +69,25 @@ static int mount_all(struct err *e)
 	return 0;
 }
 
-/* The kernel could not open the console for us: it is in /dev only now. */
+/*
+ * Messages go to the kernel's log, which shows them on every console, screen and serial line, with
+ * the time since the start. A console alone would be one of them.
+ */
 static void open_console(void)
 {
-	int fd = open("/dev/console", O_RDWR | O_NOCTTY);
+	static char line[1024];
+	int in = open("/dev/null", O_RDWR), out = open("/dev/kmsg", O_WRONLY);
 
-	for (int to = 0; fd >= 0 && to < 3; to++)
-		if (to != fd)
-			dup2(fd, to);
-	if (fd > 2)
-		close(fd);
+	if (out < 0)
+		out = open("/dev/console", O_WRONLY | O_NOCTTY);
+	dup2(in, 0);
+	dup2(in, 1);
+	dup2(out, 2);
+	if (in > 2)
+		close(in);
+	if (out > 2)
+		close(out);
+	setvbuf(stderr, line, _IOLBF, sizeof(line)); /* a write is a line there */
 }
 
 /*
@@ -129,13 +140,15 @@ static int read_root(struct machine *m, uint8_t root[PACK_HASH], struct err *e)
 static int wait_for_model(struct machine *m, struct err *e)
 {
 	struct find f = {.names = m->model, .room = sizeof(m->model)};
-	uint64_t until = clock_now_ns() + MODEL_WAIT_S * NS_PER_S;
+	uint64_t now = clock_now_ns(), more = now + NS_PER_S, until = now + MODEL_WAIT_S * NS_PER_S;
 	int rc = read_root(m, f.root, e);
 
 	if (rc)
 		return rc;
 	while (!find_model(&f)) {
 		if (clock_now_ns() < until) {
+			if (clock_now_ns() > more)
+				modules_load(MODULES_REST); /* other drives */
 			usleep(LOOK_MS * 1000);
 			continue;
 		}
@@ -189,7 +202,7 @@ int machine_start(struct machine *m, struct err *e)
 	rc = forbid_networks(e);
 	if (rc)
 		return rc;
-	modules_load();
+	modules_load(MODULES_FIRST);
 	m->at[AT_MODULES] = clock_now_ns();
 	rc = wait_for_model(m, e);
 	m->at[AT_MODEL] = clock_now_ns();
@@ -244,6 +257,23 @@ bool machine_pressed(struct machine *m)
 
 /* ---- Watchdog and sensors ---- */
 
+static void *load_rest(void *context)
+{
+	(void)context;
+	modules_load(MODULES_REST);
+	return NULL;
+}
+
+void machine_complete(struct machine *m)
+{
+	pthread_t thread;
+
+	/* drivers look for their devices as long as they like */
+	if (!pthread_create(&thread, NULL, load_rest, NULL))
+		pthread_detach(thread);
+	m->watchdog_look_ns = clock_now_ns() + WATCHDOG_LOOK_S * NS_PER_S;
+}
+
 /* The machine restarts when nothing is heard of us any more. */
 static void open_watchdog(struct machine *m)
 {
@@ -261,8 +291,13 @@ static int watchdog_tick(struct machine *m)
 {
 	uint64_t now = clock_now_ns();
 
+	if (m->watchdog_look_ns && now >= m->watchdog_look_ns) {
+		m->watchdog_look_ns = 0;
+		open_watchdog(m);
+	}
 	if (m->watchdog < 0)
-		return -1;
+		return m->watchdog_look_ns ? (int)((m->watchdog_look_ns - now) / NS_PER_MS) + 1
+					   : -1;
 	if (now >= m->watchdog_ns) {
 		control(m->watchdog, WDIOC_KEEPALIVE, NULL);
 		m->watchdog_ns = now + WATCHDOG_S / 4 * NS_PER_S;
@@ -341,7 +376,6 @@ void machine_watch(struct machine *m, struct pump *pump, int epoll, uint64_t but
 		   uint64_t port_tag, port_ask *ask, void *context)
 {
 	open_buttons(m, epoll, button_tag);
-	open_watchdog(m);
 	port_init(&m->port, pump, -1, ask, context);
 	m->port_look_ns = clock_now_ns() + PORT_WAIT_S * NS_PER_S;
 	machine_tick(m, epoll, port_tag);

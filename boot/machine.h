@@ -52,8 +52,9 @@ struct machine {
 	bool judged;       /* it was looked whether this program is on trial */
 	struct update update;
 	struct console console;
-	int watchdog;         /* -1: none */
-	uint64_t watchdog_ns; /* when it wants to hear of us again */
+	uint64_t watchdog_look_ns; /* when to look for one; 0: no more */
+	int watchdog;              /* -1: none */
+	uint64_t watchdog_ns;      /* when it wants to hear of us again */
 };
 
 /* Whether this process is a machine's first. */
@@ -71,6 +72,9 @@ void machine_watch(struct machine *m, struct pump *pump, int epoll, uint64_t but
 
 /* Looks for the port, which comes late; pets the watchdog. In how many ms again; -1: never. */
 int machine_tick(struct machine *m, int epoll, uint64_t port_tag);
+
+/* It works: loads what is not needed for that, watchdog and sensors, in a thread of its own. */
+void machine_complete(struct machine *m);
 
 /* The hottest sensor of the processors and drives, degrees Celsius; 0: none can be read. */
 int machine_degrees(void);

@@ -19,6 +19,7 @@ enum {
 
 struct driver {
 	char *patterns, *files;
+	enum modules_part part;
 	bool loaded;
 };
 
@@ -68,13 +69,13 @@ static void load(struct driver *d)
 }
 
 /* Loads the drivers of a device. */
-static void serve(const char *alias)
+static void serve(enum modules_part part, const char *alias)
 {
 	for (unsigned i = 0; i < state.drivers; i++) {
 		struct driver *d = &state.driver[i];
 		char *p = d->patterns, *end;
 
-		for (; !d->loaded && *p; p = end + (*end == ' ')) {
+		for (; !d->loaded && d->part == part && *p; p = end + (*end == ' ')) {
 			char pattern[256];
 
 			end = p + strcspn(p, " ");
@@ -86,7 +87,7 @@ static void serve(const char *alias)
 }
 
 /* The devices of one bus. */
-static void serve_bus(const char *bus)
+static void serve_bus(enum modules_part part, const char *bus)
 {
 	char path[600], alias[512];
 	struct dirent *d;
@@ -102,7 +103,7 @@ static void serve_bus(const char *bus)
 		read_file(path, alias, sizeof(alias));
 		alias[strcspn(alias, "\n")] = '\0';
 		if (*alias)
-			serve(alias);
+			serve(part, alias);
 	}
 	if (dir)
 		closedir(dir);
@@ -110,35 +111,38 @@ static void serve_bus(const char *bus)
 
 static void read_order(void)
 {
+	enum modules_part part = MODULES_FIRST;
 	char *rest = state.order, *line;
 
 	read_file("/modules/order", state.order, sizeof(state.order));
 	while ((line = strsep(&rest, "\n")) && state.drivers < DRIVERS_MAX) {
 		char *files = strchr(line, '\t');
 
+		if (!*line)
+			part = MODULES_REST;
 		if (!files)
 			continue;
 		*files++ = '\0';
-		state.driver[state.drivers++] = (struct driver){line, files, false};
+		state.driver[state.drivers++] = (struct driver){line, files, part, false};
 	}
 }
 
-int modules_load(void)
+void modules_load(enum modules_part part)
 {
 	static const char *const buses[] = {"pci", "acpi", "virtio", "platform"};
 	char alias[4096];
 	int before;
 
-	read_order();
+	if (!state.drivers)
+		read_order();
 	read_file("/sys/devices/system/cpu/modalias", alias, sizeof(alias));
 	alias[strcspn(alias, "\n")] = '\0';
-	serve(alias);
+	serve(part, alias);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		before = state.loaded;
 		for (unsigned i = 0; i < sizeof(buses) / sizeof(buses[0]); i++)
-			serve_bus(buses[i]);
+			serve_bus(part, buses[i]);
 		if (state.loaded == before)
 			break;
 	}
-	return state.loaded;
 }

@@ -6,11 +6,17 @@
 #ifndef BOOT_MODULES_H
 #define BOOT_MODULES_H
 
+enum modules_part {
+	MODULES_FIRST, /* what a start needs: drives, port, buttons; until the list's empty line */
+	MODULES_REST
+};
+
 /*
- * Loads what the machine has devices for, and what the devices that appear then are for. Returns
- * how many modules were loaded.
+ * Loads what the machine has devices for, and what the devices that appear then are for.
+ * MODULES_REST may be called on a thread of its own, after MODULES_FIRST. Each module is tried
+ * once.
  */
-int modules_load(void);
+void modules_load(enum modules_part part);
 
 /* One file of /modules; -errno. */
 int modules_load_file(const char *name);

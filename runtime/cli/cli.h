@@ -24,6 +24,7 @@ int cmd_chaos(int argc, char **argv, struct err *e);
 int cmd_top(int argc, char **argv, struct err *e);
 int cmd_score(int argc, char **argv, struct err *e);
 int cmd_image(int argc, char **argv, struct err *e);
+int cmd_doctor(int argc, char **argv, struct err *e);
 int cmd_relay(int argc, char **argv, struct err *e);
 int cmd_node(int argc, char **argv, struct err *e);
 

@@ -23,7 +23,8 @@
 
 #define NODE_FILE "node.efi"
 /* The kernel's part: where it prints, and that nothing of it goes on after a fault. */
-#define NODE_ARGUMENTS "console=tty0 console=ttyS0,115200 quiet panic=10 oops=panic"
+#define NODE_ARGUMENTS                                                                             \
+	"console=tty0 console=ttyS0,115200 loglevel=5 printk.devkmsg=on panic=10 oops=panic"
 
 extern char **environ;
 

@@ -62,7 +62,7 @@ class Machine:
                 "-device", "virtio-serial-pci", "-chardev", "socket,id=p,path=port,server=on,wait=off",
                 "-device", "virtserialport,chardev=p,name=penstock"]
         if kernel:
-            args += ["-kernel", kernel, "-initrd", os.path.join(NODE, "initrd"), "-append", "console=ttyS0 quiet panic=-1 " + line, "-no-reboot"]
+            args += ["-kernel", kernel, "-initrd", os.path.join(NODE, "initrd"), "-append", "console=ttyS0 loglevel=5 printk.devkmsg=on panic=-1 " + line, "-no-reboot"]
         else:
             shutil.copy(VARS, os.path.join(folder, "vars"))
             args += ["-drive", f"if=pflash,format=raw,readonly=on,file={CODE}", "-drive", "if=pflash,format=raw,file=vars"]
