@@ -67,16 +67,27 @@ static void part_name(char out[256], const char *drive, uint32_t number)
 	snprintf(out, 256, "%.200s%s%u", drive, digit ? "p" : "", number);
 }
 
+/* The header at the drive's begin, else the one at its end. */
+static bool read_table(int fd, uint32_t sector, struct gpt_table *t)
+{
+	char header[4096];
+	off_t end = lseek(fd, 0, SEEK_END);
+
+	if (read_at(fd, header, sector, sector) && gpt_header_read(header, sector, t))
+		return true;
+	return end > (off_t)sector && read_at(fd, header, sector, (uint64_t)end - sector) &&
+	       gpt_header_read(header, sector, t);
+}
+
 /* The partitions of a drive that has a table. */
 static bool walk(const char *drive, int fd, uint32_t sector, find_part *each, void *context)
 {
-	char header[4096];
 	struct gpt_table t;
 	struct gpt_part part;
 	char *entries, name[256];
 	bool ended = false;
 
-	if (!read_at(fd, header, sector, sector) || !gpt_header_read(header, sector, &t))
+	if (!read_table(fd, sector, &t))
 		return false;
 	entries = malloc((size_t)t.entries * t.entry_bytes);
 	if (entries && read_at(fd, entries, (size_t)t.entries * t.entry_bytes, t.off) &&

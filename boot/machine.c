@@ -11,6 +11,7 @@
 #include <linux/filter.h>
 #include <linux/input.h>
 #include <linux/seccomp.h>
+#include <linux/vm_sockets.h>
 #include <linux/watchdog.h>
 #include <pthread.h>
 #include <signal.h>
@@ -34,6 +35,7 @@ enum {
 	WATCHDOG_S = 60,
 	WATCHDOG_LOOK_S = 5, /* its driver is loaded last */
 	READ_S = 10,         /* what a person has to read the last message */
+	BACKLOG = 512,
 	LINE_MAX = 4096
 };
 
@@ -109,6 +111,20 @@ static int forbid_networks(struct err *e)
 	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &f)
 		       ? err_set(e, -errno, "init: seccomp: %s", strerror(errno))
 		       : 0;
+}
+
+/* A machine's own sockets to its host; while sockets can still be opened. */
+static int listen_vsock(void)
+{
+	const struct sockaddr_vm a = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = FRAME_VSOCK_PORT};
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd >= 0 && !bind(fd, (const struct sockaddr *)&a, sizeof(a)) && !listen(fd, BACKLOG))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
 }
 
 /* penstock.root=HEX of the kernel's command line, which the image's signature covers. */
@@ -199,12 +215,12 @@ int machine_start(struct machine *m, struct err *e)
 		return rc;
 	open_console();
 	reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del is a signal, and a clean end */
-	rc = forbid_networks(e);
-	if (rc)
-		return rc;
 	modules_load(MODULES_FIRST);
 	m->at[AT_MODULES] = clock_now_ns();
-	rc = wait_for_model(m, e);
+	m->vsock = listen_vsock();
+	rc = forbid_networks(e);
+	if (!rc)
+		rc = wait_for_model(m, e);
 	m->at[AT_MODEL] = clock_now_ns();
 	if (!rc)
 		make_arguments(m);

@@ -47,6 +47,7 @@ struct machine {
 	uint64_t at[AT_MOMENTS];
 	uint64_t port_look_ns; /* until when to look for the port; 0: no more */
 	struct port port;
+	int vsock;         /* listens for clients; -1: the machine has no such device */
 	int proof;         /* our own client's end of a connection; -1: it does not ask */
 	uint64_t proof_ns; /* when it may ask again */
 	bool judged;       /* it was looked whether this program is on trial */

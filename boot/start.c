@@ -400,7 +400,7 @@ static int start_pump(struct init *in, struct err *e)
 	if (in->machine.here) {
 		machine_watch(&in->machine, &in->pump, in->epoll, TAG_BUTTON, TAG_PORT, ask_take,
 			      in);
-		return 0;
+		return in->machine.vsock < 0 ? 0 : pump_listen(&in->pump, in->machine.vsock, e);
 	}
 	if (in->counters.fd >= 0 && watch(in, in->counters.fd, TAG_COUNTERS, e))
 		return e->code;

@@ -28,6 +28,8 @@
 
 enum {
 	FRAME_VERSION = 1,
+	FRAME_VSOCK_PORT =
+		4000, /* where a node listens on vsock: a connection per client, no frames */
 	FRAME_CHANNELS = 256,
 	FRAME_DATA_MAX = 16 * 1024
 };

@@ -25,6 +25,7 @@ int cmd_top(int argc, char **argv, struct err *e);
 int cmd_score(int argc, char **argv, struct err *e);
 int cmd_image(int argc, char **argv, struct err *e);
 int cmd_doctor(int argc, char **argv, struct err *e);
+int cmd_settings(int argc, char **argv, struct err *e);
 int cmd_relay(int argc, char **argv, struct err *e);
 int cmd_node(int argc, char **argv, struct err *e);
 

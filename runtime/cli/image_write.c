@@ -164,5 +164,7 @@ int image_write(const struct image *m, bool update, struct err *e)
 	if (!rc && fsync(fd))
 		rc = failed(m, "write", e);
 	close(fd);
+	if (rc)
+		unlink(m->out); /* whole or not at all */
 	return rc;
 }

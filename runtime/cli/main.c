@@ -29,6 +29,7 @@ static const struct command {
 	{"relay", cmd_relay, "a booted node's port as a socket on its host"},
 	{"node", cmd_node, "a booted node: what it holds, its end, a new program"},
 	{"doctor", cmd_doctor, "whether this machine would do"},
+	{"settings", cmd_settings, "what a booted node gets from its store"},
 	{"tokenize", cmd_tokenize, "text to token ids and back, a line of JSON each"},
 	{"template", cmd_template, "messages to the prompt's text and ids"},
 };

@@ -8,6 +8,7 @@
 
 #include "boot/listen.h"
 #include "runtime/cli/cli.h"
+#include "runtime/cli/relay_direct.h"
 #include "runtime/clock.h"
 #include "runtime/options.h"
 
@@ -325,19 +326,22 @@ int cmd_relay(int argc, char **argv, struct err *e)
 		.n = 1,
 		.min_operands = 1,
 		.max_operands = 1};
-	int n = options_parse(&o, argc, argv, e), rc;
+	int n = options_parse(&o, argc, argv, e), rc, direct;
 
 	if (n < 0)
 		return n;
 	if (o.help)
 		return options_help(&o, stdout);
+	direct = relay_direct_names(argv[1], e);
+	if (direct < 0)
+		return direct;
 	r.port_path = argv[1];
 	for (unsigned i = 0; i < FRAME_CHANNELS; i++)
 		r.client[i].fd = -1;
-	rc = set_address(&r, e);
+	rc = direct ? 0 : set_address(&r, e);
 	if (!rc)
 		rc = listen_open(&main_socket, r.path, e);
-	if (!rc)
+	if (!rc && !direct)
 		rc = listen_beside(&control_socket, &main_socket, RELAY_CONTROL, e);
 	if (rc)
 		return rc;
@@ -346,9 +350,12 @@ int cmd_relay(int argc, char **argv, struct err *e)
 	signal(SIGPIPE, SIG_IGN);
 	r.listener = main_socket.fd;
 	r.control_listener = control_socket.fd;
-	while (!stopped)
+	if (direct)
+		rc = relay_direct(argv[1], r.listener, &stopped, e);
+	while (!stopped && !direct)
 		turn(&r);
 	listen_close(&main_socket);
-	listen_close(&control_socket);
-	return STATUS_OK;
+	if (!direct)
+		listen_close(&control_socket);
+	return rc;
 }

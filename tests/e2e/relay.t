@@ -140,4 +140,55 @@ with tempfile.TemporaryDirectory(prefix="penstock.") as f:
         for p in (relay, node):
             if p.poll() is None:
                 end(p)
+
+    # the socket of Firecracker and Cloud Hypervisor: a connection per client, opened by a line of text
+    def hypervisor(listener):
+        def serve(c):
+            line = b""
+            while not line.endswith(b"\n"):
+                line += c.recv(1)
+            if line != b"CONNECT 4000\n":
+                c.close()
+                return
+            c.sendall(b"OK 1073741824\nfirst")
+            while piece := c.recv(65536):
+                c.sendall(piece)
+            c.close()
+        while True:
+            c, _ = listener.accept()
+            threading.Thread(target=serve, args=(c,), daemon=True).start()
+
+    hybrid = os.path.join(f, "hybrid")
+    relay = start(os.path.join(BIN, "penstock"), "relay", "hybrid:" + hybrid, "--socket", path, log=log)
+    try:
+        wait_until(lambda: os.path.exists(path))
+        early = dial(path)
+        early.sendall(b"early")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(hybrid)
+        listener.listen(64)
+        threading.Thread(target=hypervisor, args=(listener,), daemon=True).start()
+        ok(receive(early, 10) == b"firstearly", "over a hypervisor's socket a client waits for the node too")
+        early.shutdown(socket.SHUT_WR)
+        ok(receive(early, 1) == b"", "and its half-close is answered by the end")
+        clients = [dial(path) for _ in range(40)]
+        data = random.Random(SEED).randbytes(300000)
+        got = []
+
+        def both(c):
+            t = threading.Thread(target=lambda: (c.sendall(data), c.shutdown(socket.SHUT_WR)))
+            t.start()
+            got.append(receive(c, len(data) + 6) == b"first" + data)
+            t.join()
+        threads = [threading.Thread(target=both, args=(c,)) for c in clients]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        ok(got == [True] * 40, "forty at once: every byte comes back", got)
+        relay.send_signal(signal.SIGTERM)
+        ok(relay.wait(10) == 0, "SIGTERM ends that relay too")
+    finally:
+        if relay.poll() is None:
+            end(relay)
 done()
