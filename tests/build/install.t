@@ -13,7 +13,7 @@ with Folder() as f:
     prefix = os.path.join(f.path, "usr")
     r = subprocess.run([os.path.join(ROOT, "build.sh"), "install", prefix], capture_output=True, text=True, timeout=250)
     programs = os.path.join(prefix, "libexec", "penstock")
-    ok(r.returncode == 0 and sorted(os.listdir(programs)) == sorted(os.listdir(BIN)), "every program is installed", r.stderr)
+    ok(r.returncode == 0 and set(os.listdir(programs)) - {"node.efi"} == set(os.listdir(BIN)), "every program is installed", r.stderr)
     moved = os.path.join(f.path, "moved")
     shutil.move(prefix, moved)
     f.make_model()
