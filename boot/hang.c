@@ -114,8 +114,13 @@ static bool look(struct init *in, enum role role, uint64_t passed_ns)
 		*h = (struct hang){.turns = turns, .step = step};
 		return step != UINT64_MAX;
 	}
-	if (step == UINT64_MAX && !h->asked)
-		return false;
+	if (step == UINT64_MAX && !h->asked) {
+		/* while there is work everybody is asked at every look, so that nobody is late */
+		h->asked = in->working;
+		if (in->working)
+			bell_wake(&in->bells->bell[role][0]);
+		return in->working;
+	}
 	h->still_ns += passed_ns;
 	return true;
 }
@@ -146,7 +151,7 @@ void hang_tick(struct init *in)
 	}
 }
 
-int hang_timeout(const struct init *in, bool working)
+int hang_timeout(const struct init *in)
 {
-	return working || in->hang_busy ? HANG_LOOK_MS : -1;
+	return in->working || in->hang_busy ? HANG_LOOK_MS : -1;
 }

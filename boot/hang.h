@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 enum {
-	HANG_LOOK_MS = 100, /* between two looks while anything is to be done */
+	HANG_LOOK_MS = 50, /* between two looks while anything is to be done */
 	/*
 	 * What a look adds to the time that a server has not moved: no more, however late it comes.
 	 * On a machine that is stopped or overloaded init comes late itself, and that is nobody's
@@ -40,7 +40,7 @@ void hang_begin(struct init *in, enum role role);
 /* Looks at all; kills who is late. */
 void hang_tick(struct init *in);
 /* In how many ms it wants to look again; -1: nobody has anything to do. */
-int hang_timeout(const struct init *in, bool working);
+int hang_timeout(const struct init *in);
 
 /*
  * Deadline of a step of `rows` rows by a role: multiply-adds of the largest step of the kind at a

@@ -90,6 +90,7 @@ struct init {
 	struct hang hang[ROLE_COUNT];
 	uint64_t hang_ns; /* the last look */
 	bool hang_busy;   /* somebody had something to do then */
+	bool working;     /* a request is on its way: a lost wake-up would matter */
 	struct rings rings;
 	int ring_error; /* the maker's, as last logged */
 	struct pump pump;

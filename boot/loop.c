@@ -118,15 +118,15 @@ static int sooner(int a, int b)
 	return a < 0 || (b >= 0 && b < a) ? b : a;
 }
 
-/* How long epoll may wait; *working tells that a lost wake-up would matter. */
-static int timeout_ms(struct init *in, bool *working)
+/* How long epoll may wait; sets in->working. */
+static int timeout_ms(struct init *in)
 {
 	int ms = stage_timeout(in);
 
-	*working =
+	in->working =
 		stage_in_flight(in) ||
 		(in->pump.active_ns && clock_now_ns() - in->pump.active_ns < ACTIVE_S * NS_PER_S);
-	ms = sooner(ms, hang_timeout(in, *working));
+	ms = sooner(ms, hang_timeout(in));
 	if (pump_timed(&in->pump))
 		ms = sooner(ms, DEADLINE_LOOK_MS);
 	return sooner(ms, supervise_timeout(in));
@@ -136,12 +136,11 @@ int loop_run(struct init *in)
 {
 	struct epoll_event ev[EVENTS];
 	uint64_t woken_ns = clock_now_ns();
-	bool working;
 
 	while (in->exit_status < 0) {
-		int ms = timeout_ms(in, &working), n;
+		int ms = timeout_ms(in), n;
 
-		if (working && clock_now_ns() - woken_ns >= WAKE_MS * NS_PER_MS) {
+		if (in->working && clock_now_ns() - woken_ns >= WAKE_MS * NS_PER_MS) {
 			supervise_wake_all(in);
 			woken_ns = clock_now_ns();
 		}
