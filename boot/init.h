@@ -100,7 +100,7 @@ struct init {
 	struct spawn spawn; /* scratch of the next start */
 	int client_fd[CLIENT_FDS];
 	uint64_t refusals[REFUSERS]; /* how many were acted on */
-	int trace_fd;                /* scribe's; -1: no trace */
+	int trace_fd, recorder_fd;   /* scribe's; -1: none is wanted */
 	unsigned sandbox_lacks;
 	int epoll, signals, bell;
 	struct notify notify;

@@ -29,6 +29,7 @@ struct boot_options {
 	unsigned isa;             /* enum cpu_isa */
 	unsigned mtp;             /* enum mtp_mode */
 	const char *trace_routes; /* file, NULL: none */
+	const char *recorder;     /* the same */
 	const char *root;         /* 64 hex digits that a packed store must have, NULL: any */
 	unsigned sandbox;         /* 1: go on where the kernel lacks a part of it */
 	bool verbose;

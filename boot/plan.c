@@ -81,6 +81,7 @@ static int set_figures(struct plan *p, struct plan_table *t, const struct plan_i
 			   .score = in->score,
 			   .verbose = o->verbose,
 			   .trace = o->trace_routes != NULL,
+			   .recorder = o->recorder != NULL,
 			   .kv_page_bytes = config_kv_page_bytes(c),
 			   .slot_bytes = in->slot_bytes,
 			   .index_bytes = in->index_bytes,

@@ -212,19 +212,17 @@ static int fill_node(struct init *in, struct err *e)
 }
 
 /*
- * The trace is scribe's to write; its name is the user's, so init opens it, once nothing else can
- * be in the way.
+ * Trace and recorder are scribe's to write; their names are the user's, so init opens them, once
+ * nothing else can be in the way.
  */
-static int open_trace(struct init *in, struct err *e)
+static int open_output(int *fd, const char *option, const char *path, struct err *e)
 {
-	const char *path = in->options.trace_routes;
-
 	if (!path)
 		return 0;
-	in->trace_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (in->trace_fd < 0)
-		return err_exit(e, STATUS_USAGE, -errno, "--trace-routes: cannot create %s: %s",
-				path, strerror(errno));
+	*fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (*fd < 0)
+		return err_exit(e, STATUS_USAGE, -errno, "--%s: cannot create %s: %s", option, path,
+				strerror(errno));
 	return 0;
 }
 
@@ -253,7 +251,7 @@ int start_node(struct init *in, struct err *e)
 	if (sched_getaffinity(0, sizeof(in->cpus), &in->cpus))
 		return err_set(e, -errno, "init: cannot read the CPU mask: %s", strerror(errno));
 	notify_open(&in->notify);
-	in->trace_fd = -1;
+	in->trace_fd = in->recorder_fd = -1;
 	in->spawn.self = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	if (in->spawn.self < 0)
 		return err_set(e, -errno, "init: pidfd_open: %s", strerror(errno));
@@ -269,7 +267,9 @@ int start_node(struct init *in, struct err *e)
 	if (!rc && !in->options.client && !in->machine.here)
 		rc = listen_beside(&in->counters, &in->listen, WATCH_SUFFIX, e);
 	if (!rc)
-		rc = open_trace(in, e);
+		rc = open_output(&in->trace_fd, "trace-routes", in->options.trace_routes, e);
+	if (!rc)
+		rc = open_output(&in->recorder_fd, "recorder", in->options.recorder, e);
 	if (!rc)
 		rc = take_signals(in, e);
 	if (!rc)
@@ -348,10 +348,10 @@ static int make_objects(struct init *in, struct err *e)
 	static const struct {
 		enum object object;
 		bool writable;
-	} maps[] = {{OBJ_CONNS, true},     {OBJ_SLOTS, true},       {OBJ_CLIENT, false},
-		    {OBJ_ROUTER, false},   {OBJ_MLA, false},        {OBJ_EXPERTS, false},
-		    {OBJ_RESIDENT, false}, {OBJ_LOG_CLIENT, false}, {OBJ_LOG_ROUTER, false},
-		    {OBJ_LOG_MLA, false},  {OBJ_LOG_EXPERTS, false}};
+	} maps[] = {{OBJ_CONNS, true},     {OBJ_SLOTS, true},        {OBJ_CLIENT, false},
+		    {OBJ_ROUTER, false},   {OBJ_MLA, false},         {OBJ_EXPERTS, false},
+		    {OBJ_RESIDENT, false}, {OBJ_LOG_CLIENT, false},  {OBJ_LOG_ROUTER, false},
+		    {OBJ_LOG_MLA, false},  {OBJ_LOG_EXPERTS, false}, {OBJ_RECORDER, true}};
 	int rc = objects_make(&in->objects, &in->layout, e);
 
 	for (unsigned i = 0; !rc && i < sizeof(maps) / sizeof(maps[0]); i++)

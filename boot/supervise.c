@@ -2,6 +2,7 @@
 #include "boot/supervise.h"
 
 #include "boot/poison.h"
+#include "boot/recorder.h"
 #include "boot/refusal.h"
 #include "boot/stage.h"
 #include "runtime/clock.h"
@@ -79,6 +80,8 @@ static void give_fds(struct init *in, enum role role, const struct process *p)
 		spawn_give(s, p->ring.ring_fd, FD_URING);
 	if (role == ROLE_SCRIBE && in->trace_fd >= 0)
 		spawn_give(s, in->trace_fd, FD_TRACE);
+	if (role == ROLE_SCRIBE && in->recorder_fd >= 0)
+		spawn_give(s, in->recorder_fd, FD_RECORDER);
 	for (int i = 0; kind_of(in, role) == KIND_TOOL && i < CLIENT_FDS; i++) {
 		if (in->client_fd[i] >= 0)
 			spawn_give(s, in->client_fd[i], FD_PROMPTS + i);
@@ -460,6 +463,8 @@ void supervise_died(struct init *in, enum role role)
 	give_up_process(in, role, &s->live);
 	s->state = SERVER_OFF;
 	log_death(in, role, &si);
+	if (in->stage != STAGE_STOPPING && kind_of(in, role) == KIND_SERVER)
+		recorder_take(in, role, &si);
 	if (in->stage != STAGE_STOPPING)
 		on_end[kind_of(in, role)][ending_of(&si)](in, role, &si);
 	else if (ending_of(&si) == END_CRASHED)

@@ -59,6 +59,7 @@ enum role {
 	X(CONNS, INIT, BY(CLIENT), "incoming byte rings and what init did with the outgoing ones") \
 	X(LOGITS, ROUTER, BY(CLIENT), "logit rows of a `score` run")                               \
 	X(TRACE, ROUTER, BY(SCRIBE), "routes of a traced run")                                     \
+	X(RECORDER, INIT, BY(SCRIBE), "what servers were doing when they died")                    \
 	X(LOG_INIT, INIT, BY(SCRIBE) | BY(CLIENT), "init's counters and log records")              \
 	X(LOG_CLIENT, CLIENT, BY(SCRIBE) | BY(INIT), "the client role's counters and log records") \
 	X(LOG_ROUTER, ROUTER, BY(SCRIBE) | BY(INIT) | BY(CLIENT),                                  \
@@ -122,9 +123,10 @@ enum access graph_access(enum role role, enum object object);
  * scribe, survey and loader and /dev/null else.
  */
 enum graph_fd {
-	FD_BELL = 3,  /* client role: eventfd that wakes init */
-	FD_URING = 4, /* experts: the io_uring init made */
-	FD_TRACE = 5, /* scribe: trace file */
+	FD_BELL = 3,     /* client role: eventfd that wakes init */
+	FD_URING = 4,    /* experts: the io_uring init made */
+	FD_TRACE = 5,    /* scribe: trace file */
+	FD_RECORDER = 6, /* and the recorder's */
 	FD_PROMPTS =
 		5, /* score: the prompts; then its outputs, /dev/null where one is not wanted */
 	FD_LOGITS = 6,

@@ -4,6 +4,8 @@
  */
 #include "ipc/layout.h"
 
+#include "ipc/recorder.h"
+
 #include "ipc/record.h"
 
 #include <errno.h>
@@ -143,6 +145,9 @@ static uint64_t layout_plain(struct layout *l, const struct plan *p)
 	l->trace_stride = trace_record_bytes(p->moe_layers, p->top_k);
 	l->trace_rows = take(&c, p->trace ? TRACE_RECORDS : 0, 1, l->trace_stride);
 	bad |= finish(&c, l, OBJ_TRACE);
+	c = cursor_start();
+	take(&c, p->recorder, 1, sizeof(struct recorder));
+	bad |= finish(&c, l, OBJ_RECORDER);
 	c = (struct cursor){0};
 	take(&c, pieces, 1, p->piece_bytes);
 	bad |= finish(&c, l, OBJ_SLOTS);

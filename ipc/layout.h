@@ -68,6 +68,7 @@ struct plan {
 	uint32_t score;   /* 1: the client role is `score`; the logits object has rows */
 	uint32_t verbose;
 	uint32_t trace;           /* 1: router keeps a trace of routes */
+	uint32_t recorder;        /* 1: init keeps what servers were doing when they died */
 	uint32_t moe_layers;      /* main layers with routed experts */
 	uint32_t first_moe_layer; /* the first of them; 0 if there is none */
 	uint64_t kv_page_bytes;

@@ -82,6 +82,7 @@ static const struct rule scribe_rules[] = {
 	CALL(exit_group),
 	IF(writev, 0, EQUAL, 2, "stderr"),
 	IF(write, 0, EQUAL, FD_TRACE, "the trace"),
+	IF(write, 0, EQUAL, FD_RECORDER, "the recorder"),
 };
 
 /* Parsing hostile files takes memory, never code. */

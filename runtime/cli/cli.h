@@ -19,6 +19,7 @@ int cmd_ask(int argc, char **argv, struct err *e);
 int cmd_chat(int argc, char **argv, struct err *e);
 int cmd_bench(int argc, char **argv, struct err *e);
 int cmd_replay(int argc, char **argv, struct err *e); /* bench --replay */
+int cmd_rerun(int argc, char **argv, struct err *e);  /* replay */
 int cmd_plan(int argc, char **argv, struct err *e);
 int cmd_chaos(int argc, char **argv, struct err *e);
 int cmd_top(int argc, char **argv, struct err *e);

@@ -24,6 +24,7 @@ static const struct command {
 	{"plan", cmd_plan, "tokens/s of a model on a machine, before buying it"},
 	{"bench", cmd_bench, "the limits of this machine, and a node beside them"},
 	{"chaos", cmd_chaos, "kill servers of a working node and compare the replies"},
+	{"replay", cmd_rerun, "run the step again in which a server died"},
 	{"top", cmd_top, "what a running node is doing"},
 	{"image", cmd_image, "a disk that boots with a model on it"},
 	{"relay", cmd_relay, "a booted node's port as a socket on its host"},

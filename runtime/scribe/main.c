@@ -4,6 +4,7 @@
  * on its bell, which init rings at deaths and stages and servers ring after a record worth reading.
  */
 #include "ipc/attach.h"
+#include "ipc/recorder.h"
 #include "ipc/sandbox.h"
 
 #include "runtime/clock.h"
@@ -37,9 +38,17 @@ struct trace {
 	bool on;       /* off after a write that failed */
 };
 
+/* The flight recorder (ipc/recorder.h): appended to FD_RECORDER. */
+struct flights {
+	const struct recorder *recorder;
+	uint64_t next; /* number of the next entry */
+	bool on;
+};
+
 struct scribe {
 	struct attach attach;
 	struct trace trace;
+	struct flights flights;
 	struct reader reader[LOGS];
 	uint64_t from_ns; /* older records were printed by a predecessor */
 };
@@ -147,10 +156,10 @@ static bool drain(struct scribe *s, struct reader *from)
 	return any;
 }
 
-static bool write_whole(const void *p, size_t len)
+static bool write_whole(int fd, const void *p, size_t len)
 {
 	for (const char *at = p; len;) {
-		ssize_t n = write(FD_TRACE, at, len);
+		ssize_t n = write(fd, at, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -178,7 +187,7 @@ static bool drain_trace(struct trace *t)
 
 		if (n > TRACE_RECORDS - first)
 			n = TRACE_RECORDS - first;
-		if (!write_whole(t->rows + first * t->stride, n * t->stride)) {
+		if (!write_whole(FD_TRACE, t->rows + first * t->stride, n * t->stride)) {
 			fprintf(stderr,
 				"penstock: scribe: --trace-routes: cannot write: %s; the trace "
 				"ends here\n",
@@ -221,12 +230,65 @@ static void open_trace(struct scribe *s)
 	if (a->generation > 1)
 		s->trace.next = atomic_load_explicit(&s->trace.ring->head, memory_order_acquire);
 	else
-		s->trace.on = write_whole(&f, sizeof(f));
+		s->trace.on = write_whole(FD_TRACE, &f, sizeof(f));
+}
+
+/* Appends what init has kept of servers that died. */
+static bool drain_recorder(struct flights *r)
+{
+	static struct recorder_entry entry; /* too large for a stack */
+	uint64_t head;
+
+	if (!r->on)
+		return false;
+	/* acquire: pairs with the release in init */
+	head = atomic_load_explicit(&r->recorder->head, memory_order_acquire);
+	if (head == r->next)
+		return false;
+	if (head - r->next > RECORDER_ENTRIES)
+		r->next = head - RECORDER_ENTRIES; /* deaths faster than the disk */
+	for (; r->next < head; r->next++) {
+		const struct recorder_entry *e = &r->recorder->entry[r->next % RECORDER_ENTRIES];
+
+		memcpy(&entry, e, sizeof(entry));
+		atomic_thread_fence(memory_order_acquire);
+		/* one that is being overwritten is left out */
+		if (atomic_load_explicit(&e->number, memory_order_relaxed) != r->next + 1)
+			continue;
+		r->on = write_whole(FD_RECORDER, &entry, sizeof(entry));
+		if (!r->on) {
+			fprintf(stderr, "penstock: scribe: --recorder: cannot write: %s\n",
+				strerror(errno));
+			break;
+		}
+	}
+	return true;
+}
+
+static void open_recorder(struct scribe *s)
+{
+	const struct attach *a = &s->attach;
+	const struct recorder_file f = {.magic = RECORDER_MAGIC,
+					.version = RECORDER_VERSION,
+					.entry_bytes = sizeof(struct recorder_entry)};
+
+	if (!a->plan->recorder)
+		return;
+	s->flights = (struct flights){
+		.recorder = attach_at(a, OBJ_RECORDER, sizeof(struct object_header)), .on = true};
+	/* its own predecessor's death was kept, and nobody has written it */
+	if (a->generation > 1)
+		s->flights.next =
+			atomic_load_explicit(&s->flights.recorder->head, memory_order_acquire) - 1;
+	else
+		s->flights.on = write_whole(FD_RECORDER, &f, sizeof(f));
 }
 
 static bool drain_all(struct scribe *s)
 {
 	bool any = drain_trace(&s->trace);
+
+	any |= drain_recorder(&s->flights);
 
 	for (unsigned i = 0; i < LOGS; i++)
 		any |= drain(s, &s->reader[i]);
@@ -272,6 +334,7 @@ int main(void)
 		s.reader[i].log = attach_at(&s.attach, o, sizeof(struct object_header));
 	}
 	open_trace(&s);
+	open_recorder(&s);
 	if (sandbox_files(s.attach.node->sandbox_lacks, &e) ||
 	    sandbox_calls(ROLE_SCRIBE, s.attach.node->sandbox_lacks, &e)) {
 		fprintf(stderr, "penstock: scribe: %s\n", e.text);

@@ -136,7 +136,8 @@ static void check_golden(const char *name, uint32_t slots)
 	float *h;
 
 	snprintf(dir, sizeof(dir), "tests/golden/models/%s", name);
-	if (!ok(!forward_open(&f, dir, &e), "%s: the checkpoint loads (%s)", name, e.text))
+	if (!ok(!forward_open(&f, dir, FORWARD_SEQUENCES, FORWARD_PAGES, &e),
+		"%s: the checkpoint loads (%s)", name, e.text))
 		return;
 	memset(&t, 0, sizeof(t));
 	rig_open(&r, &f, team, slots);

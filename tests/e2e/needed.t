@@ -132,7 +132,8 @@ def work(node, f, program):
 def live(f, bin_, program):
     """A node's life; whether the program was ended by SIGSYS in it, and what the node said."""
     remove_sockets(f)
-    node = Node(bin_, f.model, "--socket", f.socket, "--memory", "1G", "--slots", "8", "--trace-routes", os.path.join(f.path, "trace"))
+    node = Node(bin_, f.model, "--socket", f.socket, "--memory", "1G", "--slots", "8", "--trace-routes", os.path.join(f.path, "trace"),
+                "--recorder", os.path.join(f.path, "record"))
     try:
         if node.wait_for("ready", 5):
             work(node, f, program)

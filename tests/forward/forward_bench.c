@@ -6,7 +6,7 @@
  */
 #include "drivers/cpu/limits.h"
 #include "runtime/clock.h"
-#include "tests/forward/forward.h"
+#include "runtime/forward/forward.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,7 +107,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	t = team_start(o.threads, NULL, 0, &e);
-	if (!t || forward_open(&f, argv[optind], &e)) {
+	if (!t || forward_open(&f, argv[optind], FORWARD_SEQUENCES, FORWARD_PAGES, &e)) {
 		fprintf(stderr, "forward_bench: %s\n", e.text);
 		return 1;
 	}

@@ -6,8 +6,8 @@
 #define TESTS_LIST_RIG_H
 
 #include "model/list.h"
+#include "runtime/forward/forward.h"
 #include "runtime/lists/host.h"
-#include "tests/forward/forward.h"
 
 enum {
 	RIG_ROWS = 48,

@@ -4,7 +4,7 @@
  * every instruction set, number of workers, chunk and company. Cases: tests/golden/models in the
  * tree, and any others in /work/shared/golden/models where that exists.
  */
-#include "tests/forward/forward.h"
+#include "runtime/forward/forward.h"
 #include "tests/tap.h"
 
 #include <ctype.h>
@@ -283,7 +283,8 @@ static void check_case(const char *dir)
 	struct result r;
 	size_t n;
 
-	if (!ok(!forward_open(f, dir, &e), "%s: the checkpoint loads (%s)", name, e.text))
+	if (!ok(!forward_open(f, dir, FORWARD_SEQUENCES, FORWARD_PAGES, &e),
+		"%s: the checkpoint loads (%s)", name, e.text))
 		return;
 	if (!ok(read_golden(g, dir, f->model.config), "%s: expected values are complete", name))
 		return;

@@ -122,7 +122,8 @@ static bool same_kv(const struct forward *f, const uint16_t *a, const uint16_t *
 
 	for (uint32_t s = 0; s < SEQUENCES; s++)
 		for (uint32_t l = 0; l < c->num_hidden_layers; l++) {
-			size_t at = f->pages[s][0] * config_kv_page_bytes(c) / 2 + l * layer;
+			size_t at = f->pages[(size_t)s * f->n_pages] * config_kv_page_bytes(c) / 2 +
+				    l * layer;
 
 			if (memcmp(a + at, b + at, LENGTH * row * sizeof(*a)))
 				return false;
@@ -147,7 +148,8 @@ static void check_case(const char *dir)
 	struct err e = {0};
 	struct rig r;
 
-	if (!ok(!forward_open(&f, dir, &e), "%s: the checkpoint loads (%s)", name, e.text))
+	if (!ok(!forward_open(&f, dir, FORWARD_SEQUENCES, FORWARD_PAGES, &e),
+		"%s: the checkpoint loads (%s)", name, e.text))
 		return;
 	c = f.model.config;
 	cpu_kernels_init(&f.kernels, cpu_isa_best());

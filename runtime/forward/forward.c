@@ -1,5 +1,5 @@
 /* See forward.h. */
-#include "tests/forward/forward.h"
+#include "runtime/forward/forward.h"
 
 #include "model/attention.h"
 #include "model/ffn.h"
@@ -68,7 +68,8 @@ static int read_experts(struct forward *f, struct err *e)
 	return rc;
 }
 
-int forward_open(struct forward *f, const char *dir, struct err *e)
+int forward_open(struct forward *f, const char *dir, uint32_t sequences, uint32_t pages,
+		 struct err *e)
 {
 	int rc;
 
@@ -87,12 +88,14 @@ int forward_open(struct forward *f, const char *dir, struct err *e)
 		rc = read_experts(f, e);
 	if (rc)
 		return rc;
-	f->kv = forward_alloc(FORWARD_SEQUENCES * FORWARD_PAGES *
-			      config_kv_page_bytes(f->model.config));
+	f->sequences = sequences;
+	f->n_pages = pages;
+	f->kv = forward_alloc((size_t)sequences * pages * config_kv_page_bytes(f->model.config));
+	f->pages = forward_alloc((size_t)sequences * pages * sizeof(*f->pages));
 	/* a sequence's pages do not stand in order */
-	for (uint32_t s = 0; s < FORWARD_SEQUENCES; s++)
-		for (uint32_t p = 0; p < FORWARD_PAGES; p++)
-			f->pages[s][p] = (FORWARD_PAGES - 1 - p) * FORWARD_SEQUENCES + s;
+	for (uint32_t s = 0; s < sequences; s++)
+		for (uint32_t p = 0; p < pages; p++)
+			f->pages[(size_t)s * pages + p] = (pages - 1 - p) * sequences + s;
 	return 0;
 }
 
@@ -104,6 +107,7 @@ void forward_close(struct forward *f)
 		free(f->expert[i]);
 	free(f->expert);
 	free(f->kv);
+	free(f->pages);
 	free(f->resident);
 	free((void *)(uintptr_t)f->index);
 	store_files_close(&f->files);
@@ -112,7 +116,7 @@ void forward_close(struct forward *f)
 void forward_spoil(struct forward *f)
 {
 	memset(f->kv, 0xff,
-	       FORWARD_SEQUENCES * FORWARD_PAGES * config_kv_page_bytes(f->model.config));
+	       (size_t)f->sequences * f->n_pages * config_kv_page_bytes(f->model.config));
 }
 
 /* One pass; every worker runs the same code, the leader alone fills the lists. */
@@ -187,6 +191,17 @@ static void moe(struct pass *p, uint32_t layer, struct worker *w)
 	worker_barrier(w);
 }
 
+/* Everybody has finished what is shown. */
+static void show(const struct pass *p, uint32_t layer, enum forward_hop hop, const float *h,
+		 struct worker *w)
+{
+	if (!p->out->seen)
+		return;
+	if (w->index == 0)
+		p->out->seen(p->out->context, layer, hop, h);
+	worker_barrier(w);
+}
+
 static void layer_pass(struct pass *p, uint32_t layer, struct worker *w)
 {
 	const struct model *m = &p->f->model;
@@ -197,18 +212,22 @@ static void layer_pass(struct pass *p, uint32_t layer, struct worker *w)
 				    .h_out = p->h[1],
 				    .x_out = p->x,
 				    .kv = p->f->kv,
-				    .kv_pages = FORWARD_SEQUENCES * FORWARD_PAGES};
+				    .kv_pages = p->f->sequences * p->f->n_pages};
 
+	show(p, layer, FORWARD_BEFORE, p->h[0], w);
 	attention_rows(m, &job, p->scratch, w);
 	worker_barrier(w);
+	show(p, layer, FORWARD_ATTENDED, p->h[1], w);
 	if (m->layer[layer].is_moe) {
 		moe(p, layer, w);
+		show(p, layer, FORWARD_FED, p->h[0], w);
 		return;
 	}
 	ffn_mlp(m, m->layer[layer].mlp, p->x, NULL, p->n, p->shared, p->scratch, w);
 	worker_barrier(w);
 	ffn_finish(m, p->h[0], p->h[1], NULL, p->shared, NULL, p->n, w);
 	worker_barrier(w);
+	show(p, layer, FORWARD_FED, p->h[0], w);
 }
 
 static void pass_work(void *context, struct worker *w)
@@ -290,10 +309,11 @@ static void run(struct pass *p, struct team *t, unsigned workers)
 	for (uint32_t i = 0; i < p->n; i++) {
 		p->token[i] = p->row[i].token;
 		p->source[i] = i;
-		p->at[i] = (struct attention_row){.position = p->row[i].position,
-						  .first_key = p->mtp,
-						  .pages = p->f->pages[p->row[i].sequence],
-						  .n_pages = FORWARD_PAGES};
+		p->at[i] = (struct attention_row){
+			.position = p->row[i].position,
+			.first_key = p->mtp,
+			.pages = p->f->pages + (size_t)p->row[i].sequence * p->f->n_pages,
+			.n_pages = p->f->n_pages};
 	}
 	team_run(t, pass_work, p);
 	if (p->out->hidden)

@@ -4,8 +4,8 @@
  * For tests (t_forward) and for measuring; what servers, rings and the drive add can be compared
  * with it bit by bit.
  */
-#ifndef TESTS_FORWARD_FORWARD_H
-#define TESTS_FORWARD_FORWARD_H
+#ifndef RUNTIME_FORWARD_FORWARD_H
+#define RUNTIME_FORWARD_FORWARD_H
 
 #include "model/model.h"
 #include "model/store/files.h"
@@ -23,7 +23,8 @@ struct forward {
 	struct cpu_kernels kernels;
 	void **expert; /* [config_layers][experts][3] stored bytes */
 	void *kv;
-	uint32_t pages[FORWARD_SEQUENCES][FORWARD_PAGES];
+	uint32_t sequences, n_pages; /* pages of one sequence */
+	uint32_t *pages;             /* [sequences][n_pages] */
 };
 
 /*
@@ -34,18 +35,29 @@ struct forward_row {
 	uint32_t sequence, position, token;
 };
 
+/* Where a pass is: before a layer, behind its attention, behind its feed-forward block. */
+enum forward_hop {
+	FORWARD_BEFORE,
+	FORWARD_ATTENDED,
+	FORWARD_FED
+};
+
 /* What a pass gives for its n rows; any may be NULL. */
 struct forward_out {
 	float *logits;    /* [n][vocab_size] */
 	float *hidden;    /* [n][model_width], after the final norm */
 	uint16_t *routes; /* [n][MoE main layers][K] */
+	/* called by the leader while the others wait: the rows at a hop, width model_width */
+	void (*seen)(void *context, uint32_t layer, enum forward_hop hop, const float *h);
+	void *context;
 };
 
 /* Zeroed, page-aligned memory, to be freed; aborts where there is none. */
 void *forward_alloc(size_t bytes) __attribute__((returns_nonnull));
 
 /* Opens and loads a checkpoint directory; memory is malloc's and stays until forward_close. */
-MUST_CHECK int forward_open(struct forward *f, const char *dir, struct err *e);
+MUST_CHECK int forward_open(struct forward *f, const char *dir, uint32_t sequences, uint32_t pages,
+			    struct err *e);
 void forward_close(struct forward *f);
 
 /* Fills the cache with NaN: what a pass reads it must have written. */
