@@ -318,10 +318,14 @@ void port_event(struct port *t)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n == 0 && t->session)
-			lose(t); /* nobody at the other end any more */
-		if (n <= 0)
+		if (n < 0 && errno == EAGAIN)
 			break;
+		if (n <= 0) { /* nobody at the other end any more, or not yet */
+			t->in_len = 0;
+			if (t->session)
+				lose(t);
+			break;
+		}
 		t->in_len += (size_t)n;
 		take_frames(t);
 	}
