@@ -9,10 +9,9 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 from live import Live, talkative
-from node import BIN, Folder, done, ok
+from node import BIN, Folder, done, ok, wait_until
 
 KILLS = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 OPTIONS = ["--memory", "160M", "--chunk", "16", "--context", "2048", "--slots", "40"]
@@ -20,6 +19,13 @@ OPTIONS = ["--memory", "160M", "--chunk", "16", "--context", "2048", "--slots", 
 
 def chaos(*options, **popen):
     return subprocess.Popen([os.path.join(BIN, "penstock"), "chaos", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
+
+
+def has_router(pid):
+    """Whether the node that is the only child of `pid` has started its servers."""
+    r = subprocess.run(["pgrep", "-P", subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.strip() or "0", "-x", "router"],
+                       capture_output=True)
+    return r.returncode == 0
 
 
 def report(process):
@@ -53,8 +59,8 @@ with Folder() as f:
     subprocess.run([os.path.join(BIN, "penstock"), "synth", "v3-tiny", other, "--seed", "77"], check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
     os.symlink(f.model, link)
-    process = chaos(link, *OPTIONS, "--json", "--kills", "20", "--streams", "4")
-    time.sleep(1.5)
+    process = chaos(link, *OPTIONS, "--json", "--kills", "40", "--streams", "4")
+    wait_until(lambda: has_router(process.pid), 30)  # the first node has its model open
     os.unlink(link)
     os.symlink(talkative(other), link)
     status, r, errors = report(process)
