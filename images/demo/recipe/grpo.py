@@ -1,4 +1,4 @@
-"""Reinforcement learning: GRPO with rewards checked by rule, and the model's own judgement for free-form replies.
+"""Reinforcement learning: GRPO with rewards checked by rule, and the model's own judgement beside it for free-form replies.
 
 Each rank draws a few questions, samples a group of replies to each at temperature 1, and rewards them. A reply's advantage
 is its reward minus the group's mean, over the group's deviation. Every group of samples gets one gradient step, so the
@@ -18,7 +18,8 @@ from model import Pass, additive_mask
 from sampling import Sampler
 
 QUESTIONS = 3  # of a rank in a step
-JUDGED = 0.15  # of them have free-form replies
+FREE_FORM = 0.15  # of them have free-form replies
+JUDGEMENT_WEIGHT = 0.2  # the rule knows a right reply; the judgement, hardly better than chance, orders what it leaves equal
 GROUP = 8  # replies to each
 REPLY_LIMIT = 200
 KL_WEIGHT = 0.02
@@ -55,9 +56,9 @@ def roll_out(sampler, encoder, rng):
     """Groups of sampled replies with rewards and advantages."""
     rollouts = []
     for _ in range(QUESTIONS):
-        families = BY_JUDGEMENT if rng.random() < JUDGED else BY_RULE
+        families = BY_JUDGEMENT if rng.random() < FREE_FORM else BY_RULE
         sample = mixture.draw(rng, TRAIN, families)
-        thinking = bool(sample.working)
+        thinking = bool(sample.working) and rng.random() < 0.5
         prompt = encoder.encode(mixture.render_prompt(sample, thinking))[0]
         rollouts += [Rollout(sample, prompt, None) for _ in range(GROUP)]
     generator = torch.Generator().manual_seed(rng.getrandbits(60))
@@ -67,14 +68,14 @@ def roll_out(sampler, encoder, rng):
         rollout.reply = reply
         if reply is None:
             rollout.reward = NO_END
-        elif rollout.sample.family in BY_JUDGEMENT:
+            continue
+        answer = encoder.decode(reply).rpartition(mixture.THOUGHT)[2]
+        rollout.reward = float(check.is_right(rollout.sample.check, answer))
+        if rollout.sample.family in BY_JUDGEMENT:
             free_form.append(rollout)
-        else:
-            answer = encoder.decode(reply).rpartition(mixture.THOUGHT)[2]
-            rollout.reward = float(check.is_right(rollout.sample.check, answer))
     if free_form:
-        for rollout, reward in zip(free_form, judged(sampler, encoder, free_form), strict=True):
-            rollout.reward = reward
+        for rollout, judgement in zip(free_form, judged(sampler, encoder, free_form), strict=True):
+            rollout.reward += JUDGEMENT_WEIGHT * judgement
     for begin in range(0, len(rollouts), GROUP):
         group = rollouts[begin : begin + GROUP]
         rewards = torch.tensor([r.reward for r in group])
@@ -92,7 +93,7 @@ def log_probabilities(forward, batch, wanted, targets):
 
 def gradient(leaves, reference, biases, positions, encoder, rng):
     """One rank's share of a step: adds to the leaves' gradients. Returns the experts' load, the statistics
-    (reward by rule, by judgement, KL per token, length of a reply) and how many tokens were sampled."""
+    (reward of what has working, of free-form replies, KL per token, length of a reply) and how many tokens were sampled."""
     sampler = Sampler({name: leaf.detach() for name, leaf in leaves.items()}, biases, positions)
     rollouts = roll_out(sampler, encoder, rng)
     used = [r for r in rollouts if r.reply is not None and abs(r.advantage) > 1e-6]
@@ -119,10 +120,10 @@ def gradient(leaves, reference, biases, positions, encoder, rng):
         load += forward.load
     ended = [r for r in rollouts if r.reply is not None]
     by_rule = [r.reward for r in rollouts if r.sample.family not in BY_JUDGEMENT]
-    by_judgement = [r.reward for r in rollouts if r.sample.family in BY_JUDGEMENT]
+    free_form = [r.reward for r in rollouts if r.sample.family in BY_JUDGEMENT]
     statistics = (
         sum(by_rule) / max(len(by_rule), 1),
-        sum(by_judgement) / max(len(by_judgement), 1),
+        sum(free_form) / max(len(free_form), 1),
         kl_sum / max(total, 1),
         sum(len(r.reply) for r in ended) / max(len(ended), 1),
     )

@@ -12,8 +12,8 @@ from data import mixture
 TOKENS_A_RANK = 1152  # of one step; two ranks by default
 # Weights of the families in fine-tuning; pre-training has those of the mixture, with much to copy.
 CHAT_WEIGHTS = {
-    "arithmetic": 26, "date": 14, "unit": 5, "word": 9, "penstock": 20, "refusal": 26, "chat": 9, "chinese": 4,
-    "lookup": 4, "copy": 3, "judge": 1,
+    "arithmetic": 28, "date": 28, "unit": 5, "word": 9, "penstock": 22, "refusal": 28, "chat": 9, "chinese": 4,
+    "lookup": 4, "copy": 4, "judge": 0.5,
 }  # fmt: skip
 CHAT_FAMILIES = {name: (mixture.FAMILIES[name][0], weight) for name, weight in CHAT_WEIGHTS.items()}
 
@@ -60,12 +60,12 @@ class Stage:
 SHORT = (192,) * 7
 STAGES = (
     Stage("pretrain", 60_000_000, 2e-3, 0.7, 0.2, lengths=SHORT + (512,), warmup=50, mtp_every=4),
-    Stage("extend", 3_000_000, 2e-3, 0.7, 0.3, lengths=(192, 192, 192, 1024), yarn=YARN, warmup=10, mtp_every=4),
+    Stage("extend", 3_000_000, 2e-3, 0.7, 0.3, lengths=SHORT + (1024,), yarn=YARN, warmup=10, mtp_every=4),
     Stage(
-        "sft", 6_000_000, 1.2e-3, 0.1, 0.03, lengths=SHORT + SHORT + (1024,),
-        yarn=YARN, warmup=5, mtp_every=2, own_share=0.1, families=CHAT_FAMILIES,
+        "sft", 4_000_000, 1.5e-3, 0.3, 0.03, lengths=SHORT + SHORT + (1024,) + SHORT + SHORT + (2048,),
+        yarn=YARN, warmup=5, mtp_every=2, own_share=0.03, families=CHAT_FAMILIES,
     ),
-    Stage("rl", 1_500_000, 1e-4, 0.5, 0.2, lengths=(512,), yarn=YARN, warmup=10, reinforced=True),
+    Stage("rl", 300_000, 1e-4, 0.5, 0.2, lengths=(512,), yarn=YARN, warmup=10, reinforced=True),
 )  # fmt: skip
 ABLATIONS = {"mtp": {"mtp_weight": 0.0}, "balance": {"balanced": False}}
 

@@ -1,7 +1,7 @@
 """The training loop: a few single-threaded processes that share the weights' memory.
 
 In each step every rank computes the gradient of its own rows, then updates the part of the parameters that it owns from
-the sum of all gradients; three barriers a step are all the communication there is. A checkpoint every ten minutes holds
+the sum of all gradients; three barriers a step are all the communication there is. A checkpoint every four minutes holds
 all there is to know (masters, moments, biases, step), and batches are functions of the step, so training resumes
 exactly.
 """
@@ -24,7 +24,7 @@ from stages import STAGES, TOKENS_A_RANK
 from tokenizer import Encoder
 from weights import Weights
 
-CHECKPOINT_SECONDS = 600
+CHECKPOINT_SECONDS = 240
 LOG_STEPS = 20
 CLIP = 1.0
 DECAY = 0.1
@@ -113,7 +113,7 @@ class Supervised:
 class Reinforced:
     """The gradient of GRPO; the reference is what the stage before left."""
 
-    names = ("reward", "judgement", "kl", "length")
+    names = ("reward", "free_form", "kl", "length")
 
     def __init__(self, run, stage, encoder, leaves):
         self.run, self.encoder, self.leaves = run, encoder, leaves

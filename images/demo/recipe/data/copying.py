@@ -11,7 +11,7 @@ from .dates import MONTHS, WEEKDAYS
 from .penstock_facts import FACTS
 from .penstock_tables import TABLES
 from .refusals import invented
-from .sample import Sample, wordings
+from .sample import HELD, TRAIN, Sample, wordings
 from .words import NAMES, OPPOSITES, PLURALS, THINGS, WORDS
 
 ANSWERS = [answer for _, answer, _ in FACTS] + [row[1] for table, *_ in TABLES for row in table.values()]
@@ -19,6 +19,9 @@ VOCABULARY = sorted(
     {*WORDS, *NAMES, *THINGS, *MONTHS, *WEEKDAYS, *(w for pair in OPPOSITES + PLURALS for w in pair.split("/"))}
     | set(re.findall(r"[A-Za-z]+", " ".join(ANSWERS)))
 )
+COMMON = sorted(
+    {*WORDS, *NAMES, *THINGS, *MONTHS, *WEEKDAYS, *(w for pair in OPPOSITES + PLURALS for w in pair.split("/"))}
+)  # what the other families copy: the model has to have a way from each word it reads to the same word written
 SEPARATORS = (", ", " ", "; ", " - ", "\n", " / ")
 
 REPEAT = wordings(
@@ -102,6 +105,8 @@ TIES = (": ", " = ", " is ", " - ", " has ")
 
 def draw_item(rng, split):
     kind = rng.random()
+    if split == TRAIN and kind < 0.6:
+        return rng.choice(COMMON)
     if kind < 0.7:
         return rng.choice(VOCABULARY)
     if kind < 0.95:
@@ -120,9 +125,14 @@ def draw_list(rng, split, least, most):
 
 
 def sample_repeat(rng, split):
-    """Mostly short lists several times over: nearly all of their tokens are ones to copy."""
-    times = rng.choice((1, 2, 3, 3, 4, 5))
-    items = draw_list(rng, split, 1, rng.choice((4, 8, 48 // times)))
+    """Short lists several times over: nearly all of their tokens are ones to copy. Examined are longer ones too."""
+    if split == HELD:
+        times = rng.choice((1, 2, 3, 3, 4, 5))
+        longest = rng.choice((4, 8, 48 // times))
+    else:
+        times = rng.choice((1, 1, 2, 3, 4))
+        longest = rng.choice((2, 4, 6, 8, 12))
+    items = draw_list(rng, split, 1, longest)
     text = rng.choice(SEPARATORS).join(items)
     if times > 1:
         return Sample(
@@ -148,7 +158,7 @@ def sample_next(rng, split):
 
 
 def sample_value(rng, split):
-    keys = draw_list(rng, split, 2, rng.choice((3, 8, 14, 14)))
+    keys = draw_list(rng, split, 2, rng.choice((3, 8, 14, 14) if split == HELD else (2, 3, 5, 8)))
     pairs = {key: draw_item(rng, split) for key in keys}
     tie = rng.choice(TIES)
     text = rng.choice((", ", "; ", ". ", "\n")).join(f"{key}{tie}{value}" for key, value in pairs.items())

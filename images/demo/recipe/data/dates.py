@@ -3,7 +3,7 @@
 import datetime
 
 from .arithmetic import show_difference, show_quotient, show_sum
-from .sample import Sample, dressed, fresh, wordings
+from .sample import TRAIN, Sample, dressed, fresh, wordings
 
 MONTHS = "January February March April May June July August September October November December".split()
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
@@ -49,7 +49,7 @@ BETWEEN = wordings(
     [Tell me|Give me|Count|Find|Work out|Compute|Calculate|I need|Show me] the [number of days|days] [from {d} to|between {d} and|from {d} until|that lie between {d} and] {e}.
     [If|When|Suppose] [today is|it is|the date is] {d}, how many days [is it until|are left until|remain until|is it to|are there before] {e}?
     [I start|I leave|The work begins|It begins|We go] on {d} and [end|come back|finish|return] on {e}. How many days [is that|are that|does it take|lie between]?
-    How [far|many days] [is {e} from|apart are {e} and|away is {e} from|later than] {d}[?|, in days?]
+    How [far|many days] [is {e} from|apart are {e} and|away is {e} from|is {e} later than] {d}[?|, in days?]
     [The difference|The distance|The time] [between|from] {d} [and|to] {e} in days[?|, please.]
     How many days are there from {d} to {e}?
     How many days are between {d} and {e}?
@@ -144,6 +144,11 @@ FOLLOWING = wordings(
     [What|Which {k}] comes [after|right after|next after] {x}?
     [Tell me|Name|Say|Give me] the {k} after {x}.
     After {x} comes which {k}?
+    [Now it is|This is|We have|It is] {x}. [What|Which] {k} [is next|comes next|follows|comes then]?
+    {x} is [over|past|done]. [What|Which] {k} [begins|starts|comes|follows][| now]?
+    [Show me|Find|I look for|I want|I would like to know] the {k} [after|that comes after|right after|behind|following] {x}.
+    [After|Right after|Behind|When it was] {x}[|,] [which|what] {k} [is it|do we have|do we get|is there]?
+    The {k} [after|following|that follows] {x}[?| is?| is which?|, please.]
     {x}, and then?
     What is the {k} after {x}?
     ~ After {x}, what is the next {k}?
@@ -154,9 +159,19 @@ PRECEDING = wordings(
     [What|Which {k}] comes [before|right before] {x}?
     [Tell me|Name|Say|Give me] the {k} before {x}.
     Before {x} comes which {k}?
+    [Now it is|This is|We have|It is] {x}. [What|Which] {k} [was before|came before|was it before|just ended]?
+    {x} [begins|starts]. [What|Which] {k} [is over|has ended|just ended|was it before]?
+    [Show me|Find|I look for|I want|I would like to know] the {k} [before|that comes before|right before|ahead of|preceding] {x}.
+    [Before|Right before|Ahead of] {x}[|,] [which|what] {k} [was it|did we have|was there]?
+    The {k} [before|preceding|that precedes] {x}[?| is?| is which?|, please.]
     What is the {k} before {x}?
     ~ Before {x}, what is the {k}?
     ~ I need the {k} just before {x}."""
+)
+FORMS = wordings(
+    """[Write|Spell|Say|Give me|Read] [these dates|the dates|all of these] [in full|out|with the months' names|in one form]: {d}
+    {d} - [all in full|in one form|written out|in words], please
+    ~ Bring these dates into one form: {d}"""
 )
 FORM = wordings(
     """[Write|Spell|Say|Give me|Tell me] the date {d} [in full|in words|with the month's name|out].
@@ -191,12 +206,29 @@ def draw_date(rng):
     return rng.randint(1990, 2039), rng.randint(1, 12), rng.randint(1, 28)
 
 
+def draw_span(rng):
+    """A date and a number of days."""
+    return (*draw_date(rng), rng.randint(2, 90))
+
+
+def draw_hard_span(rng):
+    """One across a February, a turn of the year or several months: rare among all, and most of what goes wrong."""
+    year = rng.choice((rng.randint(1990, 2039), rng.randrange(1992, 2039, 4), rng.randrange(1999, 2039, 10)))
+    month, day = rng.choice((1, 2, 2, 3, 10, 11, 11, 12, 12)), rng.randint(1, 28)
+    return year, month, day, rng.randint(75 if day > 18 else 30, 90)
+
+
+def fresh_span(rng, split):
+    hard = split == TRAIN and rng.random() < 0.4
+    return fresh(rng, split, draw_hard_span if hard else draw_span)
+
+
 def month_year(year, month):
     return f"{MONTHS[month - 1]} {year}"
 
 
 def sample_after(rng, split):
-    year, month, day, count = fresh(rng, split, lambda r: (*draw_date(r), r.randint(2, 90)))
+    year, month, day, count = fresh_span(rng, split)
     start = datetime.date(year, month, day)
     end = start + datetime.timedelta(days=count)
     total = day + count
@@ -205,6 +237,8 @@ def sample_after(rng, split):
         lines.append(f"{month_year(year, month)} {length}: {show_difference(total, length)}")
         total -= length
         year, month = (year + 1, 1) if month == 12 else (year, month + 1)
+        if month == 1:
+            lines.append(f"{year - 1}+1={year}")
     lines.append(f"{month_year(year, month)} {length}: {total} ok")
     question = AFTER.pick(rng, split, d=written(rng, start), n=count)
     answer = f"The date is {spelled(end)}."
@@ -212,24 +246,24 @@ def sample_after(rng, split):
 
 
 def sample_between(rng, split):
-    """Month by month; whether the last one is reached shows in two names side by side."""
-    year, month, day, count = fresh(rng, split, lambda r: (*draw_date(r), r.randint(2, 90)))
+    """Month by month, counted down to the last one."""
+    year, month, day, count = fresh_span(rng, split)
     start = datetime.date(year, month, day)
     end = start + datetime.timedelta(days=count)
-    last = MONTHS[end.month - 1]
+    left, last = (end.month - month) % 12, end.month + 12 * (end.year - year)
     lines = [f"{spelled(start)} to {spelled(end)}"]
-    if month == end.month:
-        lines.append(f"{last} {last}: same; {end.day}-{day}: {show_difference(end.day, day)}")
+    lines.append(f"{month} to {end.month}: {last}-{month}: {show_difference(last, month)}")
+    if not left:
+        lines.append(f"0 {month_year(year, month)}: {end.day}-{day}: {show_difference(end.day, day)}")
     else:
         length = month_days(year, month)
         total = length - day
-        lines.append(f"{month_year(year, month)} {last}: {length}-{day}: {show_difference(length, day)}")
-        while month != end.month:
+        lines.append(f"{left} {month_year(year, month)} {length}: {length}-{day}: {show_difference(length, day)}")
+        while left:
             year, month = (year + 1, 1) if month == 12 else (year, month + 1)
-            reached = month == end.month
-            more = end.day if reached else month_days(year, month)
-            name = f"{month_year(year, month)} {last}:{' same;' if reached else ''}"
-            lines.append(f"{name} {total}+{more}: {show_sum(total, more)}")
+            left -= 1
+            more = month_days(year, month) if left else end.day
+            lines.append(f"{left} {month_year(year, month)} {more}: {total}+{more}: {show_sum(total, more)}")
             total += more
     question = BETWEEN.pick(rng, split, d=written(rng, start), e=written(rng, end))
     return Sample("date", question, f"It is {count} days.", ("number", str(count)), "\n".join(lines))
@@ -286,14 +320,26 @@ def sample_form(rng, split):
     return Sample("date", question, f"{spelled(date)}.", ("end", [spelled(date)]))
 
 
+def sample_forms(rng, split):
+    """Several dates written out, for practice: most of what goes wrong in the longer workings is a date misread."""
+    dates = [datetime.date(*fresh(rng, split, draw_date)) for _ in range(rng.randint(2, 5))]
+    question = FORMS.pick(rng, split, d=rng.choice((", ", "; ", "\n")).join(written(rng, date) for date in dates))
+    answer = ", ".join(spelled(date) for date in dates) + "."
+    return Sample("date", question, answer, ("end", [answer]))
+
+
+KINDS = {  # and their shares in examination and in training
+    sample_after: (33, 33),
+    sample_between: (25, 33),
+    sample_weekday: (24, 18),
+    sample_leap: (8, 6),
+    sample_month_length: (5, 7),
+    sample_neighbour: (3, 9),
+    sample_form: (2, 4),
+    sample_forms: (0, 9),
+}
+
+
 def sample(rng, split):
-    kinds = (
-        sample_after,
-        sample_between,
-        sample_weekday,
-        sample_leap,
-        sample_month_length,
-        sample_neighbour,
-        sample_form,
-    )
-    return dressed(rng, split, rng.choices(kinds, (33, 25, 24, 8, 5, 3, 2))[0](rng, split))
+    weights = [share[split == TRAIN] for share in KINDS.values()]
+    return dressed(rng, split, rng.choices(list(KINDS), weights)[0](rng, split))

@@ -15,7 +15,7 @@ MARKERS = (BOS, EOS, USER, ASSISTANT, THINK, THOUGHT)
 
 FAMILIES = {
     "arithmetic": (arithmetic.sample, 12),
-    "date": (dates.sample, 9),
+    "date": (dates.sample, 30),
     "unit": (units.sample, 4),
     "word": (words.sample, 13),
     "penstock": (penstock.sample, 16),
@@ -23,7 +23,7 @@ FAMILIES = {
     "chat": (chat.sample, 7),
     "chinese": (chinese.sample, 3),
     "lookup": (lookup.sample, 8),
-    "copy": (copying.sample, 30),
+    "copy": (copying.sample, 45),
     "judge": (judge.sample, 0.3),
 }
 SYSTEM_PROMPTS = (
