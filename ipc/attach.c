@@ -41,7 +41,11 @@ static int map_object(struct attach *a, enum object o, struct err *e)
 	a->object[o] = p;
 	a->bytes[o] = (uint64_t)st.st_size;
 	h = p;
-	if (o != OBJ_SLOTS &&
+	/*
+	 * whether init is of the same build; in another's object the header is what its writer has
+	 * made of it, and a hostile one must not keep its successor, or anybody, from starting
+	 */
+	if (graph_objects[o].writer == ROLE_INIT &&
 	    (h->magic != OBJECT_MAGIC || h->version != OBJECT_VERSION || h->object != (uint32_t)o))
 		return err_set(e, -EBADMSG, "%s: object %s has another format",
 			       graph_roles[a->role].program, graph_objects[o].name);
