@@ -10,7 +10,6 @@
 #include <string.h>
 
 #define VR       2
-#define GEMV     4
 #define PANEL    4
 #define TOKENS   2
 #define TOKENS_T 4
@@ -124,16 +123,21 @@ static inline void sum_store(float *y, vsum t)
 	_mm256_storeu_ps(y, t);
 }
 
-/* (t0 + t2) + (t1 + t3) of each row of n registers */
-static inline void sum_rows(float *y, const vsum *t, int n)
+/* (t0 + t2) + (t1 + t3) of each row of the panel's registers */
+static inline void sum_rows(float *y, const vsum t[PANEL])
 {
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < PANEL; i++) {
 		__m256 v = _mm256_add_ps(t[i], _mm256_permute_ps(t[i], 0x4e));
 
 		v = _mm256_add_ps(v, _mm256_permute_ps(v, 0xb1));
 		y[2 * i] = _mm256_cvtss_f32(v);
 		y[2 * i + 1] = _mm_cvtss_f32(_mm256_extractf128_ps(v, 1));
 	}
+}
+
+static inline __m128 sum_lane(vsum a, size_t i)
+{
+	return i ? _mm256_extractf128_ps(a, 1) : _mm256_castps256_ps128(a);
 }
 
 #include "drivers/cpu/matmul_simd.h"

@@ -9,7 +9,6 @@
 #include <stdint.h>
 
 #define VR       4
-#define GEMV     2
 #define PANEL    4
 #define TOKENS   5
 #define TOKENS_T 4

@@ -8,7 +8,6 @@
 #include <stdint.h>
 
 #define VR       4
-#define GEMV     2
 #define PANEL    4
 #define TOKENS   4
 #define TOKENS_T 5

@@ -4,7 +4,6 @@
  * first defines
  *
  * 	VR                  stored rows per register: a register of sums holds VR rows x 4 lanes
- * 	GEMV                registers of rows in the kernel for few activation rows
  * 	PANEL, TOKENS       registers of rows, and activation rows, in the panel kernel
  * 	TOKENS_T            activation rows that the transposed kernel works on together
  * 	vbytes, vsum        16 * VR bytes; 4 * VR sums
@@ -18,7 +17,8 @@
  * 	block_x(p), pair_x(u)   8 activations for every row; one pair for every lane
  * 	dot(a, w, x)        two fma per lane, the odd element first
  * 	sum_zero, sum_add, sum_fold(a, s, t) = fma(a, s, t), sum_store(y, t)
- * 	sum_rows(y, t, n)   each row of n registers to one sum, in the order of rows
+ * 	sum_rows(y, t)      each row of PANEL registers to one sum, in the order of rows
+ * 	sum_lane(a, i)      the i-th four lanes, i < VR
  *
  * Bytes and operations. Few rows: every weight byte once; 7 operations and 2 dot products per
  * activation row for 64 of them. Many rows: 256 dot products a block of 128 columns for PANEL * VR
@@ -42,11 +42,12 @@
 
 #define RAW   (16 * VR) /* bytes of a row in one register */
 #define FEW   4         /* activation rows up to which the kernel for few of them is used */
-#define GROUP 128   /* activation rows whose sums are kept while a chunk of weights is decoded */
-#define AHEAD 16384 /* bytes that are fetched at least before they are used by few rows */
-#define CHUNK 4     /* blocks of 128 columns decoded together: the chunk stays in the first cache */
-
-_Static_assert(GEMV <= PANEL, "put_rows has room for PANEL registers");
+#define GROUP 128  /* activation rows whose sums are kept while a chunk of weights is decoded */
+#define AHEAD 8192 /* bytes that few rows fetch before they use them */
+#define PAIR                                                                                       \
+	2 /* rows side by side where activation rows are few: they share loads of activations */
+#define SPREAD 32768 /* activations laid out for few rows: 64 KiB of stack */
+#define CHUNK  4 /* blocks of 128 columns decoded together: the chunk stays in the first cache */
 
 /*
  * Rows of one table of scales: [first, first + count) of a matrix, all with the same scale per
@@ -61,154 +62,201 @@ struct span {
 	size_t ldy;
 	const uint16_t *x;
 	size_t ldx, rows;
+	size_t wide; /* few rows: x is laid out by spread(), so many columns of each; else 0 */
 };
 
-/* Takes one 16-byte block of each of VR rows: 16 (FP8) or 8 (BF16) columns. */
-INLINE void tile_step(vsum a[GEMV][FEW], const vbytes raw[GEMV], const uint16_t *x, size_t ldx,
-		      int nt, int fp8)
+/* ---- Few activation rows: reading is the limit ---- */
+
+/*
+ * Blocks of 128 columns are independent until they are folded, so a register holds VR blocks of one
+ * row, and memory is read from one end to the other (0.98 instead of 0.87 of a read loop; four rows
+ * side by side keep too much of the first cache waiting). Activations are laid out for it: for each
+ * VR blocks and each step of 8 columns their VR times 8 activations, then the next step's.
+ */
+#define WIDE (128 * VR) /* columns of a register's blocks */
+
+/* Rows [r0, r0 + nt) of x, `wide` columns of each, +0 beyond the last block of n columns. */
+static void spread(uint16_t *to, const uint16_t *x, size_t ldx, size_t n, size_t wide, int nt)
 {
-	vbytes half[GEMV][2];
+	const __m128i zero = _mm_setzero_si128();
 
-	UNROLL
-	for (int v = 0; v < GEMV; v++) {
-		if (fp8)
-			decode(raw[v], &half[v][0], &half[v][1]);
-		else
-			half[v][0] = raw[v];
-	}
-	UNROLL
-	for (int h = 0; h < 1 + fp8; h++) {
-		vw w[GEMV];
+	for (int t = 0; t < nt; t++)
+		for (size_t k = 0; k < wide; k += 8) {
+			size_t at = k / WIDE * WIDE + (k % 128 / 8 * VR + k % WIDE / 128) * 8;
+			const __m128i *from =
+				(const __m128i *)(const void *)(x + (size_t)t * ldx + k);
 
-		UNROLL
-		for (int v = 0; v < GEMV; v++)
-			w[v] = weights(half[v][h]);
-		UNROLL
-		for (int t = 0; t < nt; t++) {
-			vx b = block_x(x + (size_t)t * ldx + 8 * h);
-
-			UNROLL
-			for (int v = 0; v < GEMV; v++)
-				a[v][t] = dot(a[v][t], w[v], b);
+			_mm_store_si128((__m128i *)(void *)(to + (size_t)t * wide + at),
+					k < pad128(n) ? _mm_loadu_si128(from) : zero);
 		}
-	}
 }
 
-/* One register's width of GEMV * VR rows; part: only that many bytes of each row exist. */
-INLINE void tile_group(vsum a[GEMV][FEW], const uint8_t *const row[GEMV * VR], size_t at,
-		       size_t part, const uint16_t *x, size_t ldx, int nt, int fp8)
+/*
+ * One register's width of VR blocks of PAIR rows: columns [c, c + RAW / bytes) of each. `have`:
+ * bytes that the rows have from w on; not looked at if whole.
+ */
+INLINE void row_unit(vsum a[PAIR][FEW], const uint8_t *const w[PAIR], size_t have, size_t c,
+		     const uint16_t *x, size_t wide, int whole, int nt, int fp8)
 {
-	vbytes raw[GEMV][VR], step[GEMV];
+	const size_t bytes = fp8 ? 1 : 2;
+	vbytes raw[PAIR][VR], half[PAIR][2];
 
 	UNROLL
-	for (int v = 0; v < GEMV; v++) {
+	for (int r = 0; r < PAIR; r++) {
 		UNROLL
-		for (int i = 0; i < VR; i++)
-			raw[v][i] = part ? load_part(row[v * VR + i] + at, part)
-					 : load_bytes(row[v * VR + i] + at);
-		transpose(raw[v]);
+		for (size_t i = 0; i < VR; i++) {
+			size_t at = (128 * i + c) * bytes;
+
+			if (whole || at + RAW <= have)
+				raw[r][i] = load_bytes(w[r] + at);
+			else
+				raw[r][i] = load_part(w[r] + (at < have ? at : 0),
+						      at < have ? have - at : 0);
+		}
+		transpose(raw[r]);
 	}
 	UNROLL
 	for (int i = 0; i < VR; i++) {
 		UNROLL
-		for (int v = 0; v < GEMV; v++)
-			step[v] = raw[v][i];
-		tile_step(a, step, x + (fp8 ? 16 : 8) * i, ldx, nt, fp8);
+		for (int r = 0; r < PAIR; r++) {
+			if (fp8)
+				decode(raw[r][i], &half[r][0], &half[r][1]);
+			else
+				half[r][0] = raw[r][i];
+		}
+		UNROLL
+		for (int h = 0; h < 1 + fp8; h++) {
+			const uint16_t *step = x + (c + (size_t)((1 + fp8) * 8 * i + 8 * h)) * VR;
+			vw ready[PAIR];
+
+			UNROLL
+			for (int r = 0; r < PAIR; r++)
+				ready[r] = weights(half[r][h]);
+			UNROLL
+			for (int t = 0; t < nt; t++) {
+				vx b = weights(load_bytes(step + (size_t)t * wide));
+
+				UNROLL
+				for (int r = 0; r < PAIR; r++)
+					a[r][t] = dot(a[r][t], ready[r], b);
+			}
+		}
 	}
 }
 
-/*
- * GEMV * VR rows by nt activation rows, straight from the stored bytes: for decoding, where reading
- * is the limit.
- */
-INLINE void tile(const struct span *s, const uint8_t *const row[GEMV * VR], size_t r0, int nt,
-		 int fp8, vsum t[GEMV][FEW])
+/* The blocks' sums, one after the other, to the row's. */
+INLINE void row_fold(__m128 t[FEW], const vsum a[FEW], const float *scale, size_t blocks, int nt,
+		     int fp8)
 {
-	const size_t bytes = fp8 ? 1 : 2, group = RAW / bytes;
-	const size_t group_bytes = GEMV * VR * s->stride;
-	const size_t next = (AHEAD - 1) / group_bytes * group_bytes + group_bytes;
-	const uint16_t *x = s->x + r0 * s->ldx;
+	UNROLL
+	for (size_t i = 0; i < VR; i++) {
+		if (i >= blocks)
+			break;
+		UNROLL
+		for (int k = 0; k < nt; k++)
+			t[k] = fp8 ? _mm_fmadd_ps(sum_lane(a[k], i), _mm_set1_ps(scale[i]), t[k])
+				   : _mm_add_ps(t[k], sum_lane(a[k], i));
+	}
+}
+
+/* All blocks of PAIR rows. `ahead`: what is fetched meanwhile, in the order of addresses. */
+INLINE void row_pair(__m128 t[PAIR][FEW], const struct span *s, const uint8_t *const row[PAIR],
+		     const char *ahead, int nt, int fp8)
+{
+	const size_t bytes = fp8 ? 1 : 2, unit = RAW / bytes;
 
 	UNROLL
-	for (int v = 0; v < GEMV; v++)
+	for (int r = 0; r < PAIR; r++)
 		UNROLL
 	for (int i = 0; i < nt; i++)
-		t[v][i] = sum_zero();
-	for (size_t k = 0; k < s->n; k += 128) {
-		size_t end = k + 128 < s->n ? k + 128 : s->n, c = k;
-		vsum a[GEMV][FEW];
+		t[r][i] = _mm_setzero_ps();
+	for (size_t k = 0; k < s->n; k += WIDE) {
+		const float *scale = fp8 ? s->scale + k / 128 : NULL;
+		const uint8_t *w[PAIR];
+		vsum a[PAIR][FEW];
 
 		UNROLL
-		for (int v = 0; v < GEMV; v++)
+		for (int r = 0; r < PAIR; r++) {
+			w[r] = row[r] + k * bytes;
 			UNROLL
-		for (int i = 0; i < nt; i++)
-			a[v][i] = sum_zero();
-		for (; c + group <= end; c += group) {
-			/*
-			 * The next rows, in the order of their addresses: the hardware does not see
-			 * that far, and one stream is faster than one per row (0.92 instead of 0.85
-			 * of a read loop).
-			 */
-			UNROLL
-			for (int i = 0; i < GEMV * VR * RAW / 64; i++)
-				_mm_prefetch((const char *)((uintptr_t)row[0] + next +
-							    c * bytes * (GEMV * VR) +
-							    (size_t)i * 64),
-					     _MM_HINT_T0);
-			tile_group(a, row, c * bytes, 0, x + c, s->ldx, nt, fp8);
+			for (int i = 0; i < nt; i++)
+				a[r][i] = sum_zero();
 		}
-		if (c < end)
-			tile_group(a, row, c * bytes, (end - c) * bytes, x + c, s->ldx, nt, fp8);
-		UNROLL
-		for (int v = 0; v < GEMV; v++)
+		if (k + WIDE <= s->n) {
 			UNROLL
-		for (int i = 0; i < nt; i++) {
-			/* steps that are all padding were skipped: rule 3 asks for + 0 */
-			if (end < k + 128)
-				a[v][i] = sum_add(a[v][i], sum_zero());
-			t[v][i] = fp8 ? sum_fold(a[v][i], s->scale[k / 128], t[v][i])
-				      : sum_add(t[v][i], a[v][i]);
+			for (size_t c = 0; c < 128; c += unit) {
+				UNROLL
+				for (size_t i = 0; i < PAIR * VR * RAW; i += 64)
+					_mm_prefetch(ahead + i, _MM_HINT_T0);
+				ahead += PAIR * VR * RAW;
+				row_unit(a, w, 0, c, s->x + k, s->wide, 1, nt, fp8);
+			}
+			UNROLL
+			for (int r = 0; r < PAIR; r++)
+				row_fold(t[r], a[r], scale, VR, nt, fp8);
+			continue;
+		}
+		for (size_t c = 0; c < 128 && c < s->n - k; c += unit)
+			row_unit(a, w, (s->n - k) * bytes, c, s->x + k, s->wide, 0, nt, fp8);
+		UNROLL
+		for (int r = 0; r < PAIR; r++) {
+			UNROLL
+			for (int i = 0; i < nt; i++) /* for the steps left out */
+				a[r][i] = sum_add(a[r][i], sum_zero());
+			row_fold(t[r], a[r], scale, (s->n - k + 127) / 128, nt, fp8);
 		}
 	}
 }
+
+INLINE void few_tokens(const struct span *s, int nt, int fp8)
+{
+	for (size_t o = 0; o < s->count; o += PAIR) {
+		const uint8_t *row[PAIR];
+		__m128 t[PAIR][FEW];
+
+		/* the last one may stand for a partner, too */
+		UNROLL
+		for (size_t r = 0; r < PAIR; r++)
+			row[r] = s->first + (o + r < s->count ? o + r : o) * s->stride;
+		row_pair(t, s, row,
+			 (const char *)((uintptr_t)row[0] + (PAIR - 1) * s->stride + AHEAD), nt,
+			 fp8);
+		UNROLL
+		for (size_t r = 0; r < PAIR; r++) {
+			if (o + r >= s->count)
+				break;
+			UNROLL
+			for (int i = 0; i < nt; i++) {
+				__m128 u = _mm_add_ps(t[r][i], _mm_movehl_ps(t[r][i], t[r][i]));
+
+				s->y[(size_t)i * s->ldy + o + r] =
+					_mm_cvtss_f32(_mm_add_ss(u, _mm_shuffle_ps(u, u, 1)));
+			}
+		}
+	}
+}
+
+/* ---- Many activation rows: multiplying is the limit ---- */
 
 /* Rows beyond the last are the last one again; their sums are dropped. */
 INLINE void row_pointers(const uint8_t **row, size_t count, const struct span *s, size_t o)
 {
 	for (size_t i = 0; i < count; i++)
 		row[i] = s->first + (o + i < s->count ? o + i : s->count - 1) * s->stride;
+	/* gcc keeps pointers in vector registers otherwise, and takes each out for every load */
+	__asm__ volatile("" : : "r"(row) : "memory");
 }
 
-INLINE void put_rows(const struct span *s, size_t r, size_t o, const vsum *t, int registers)
+INLINE void put_rows(const struct span *s, size_t r, size_t o, const vsum t[PANEL])
 {
 	float *to = s->y + r * s->ldy + o, y[PANEL * VR];
-	size_t count = (size_t)registers * VR;
 
-	if (count <= s->count - o) {
-		sum_rows(to, t, registers);
+	if (PANEL * VR <= s->count - o) {
+		sum_rows(to, t);
 		return;
 	}
-	sum_rows(y, t, registers);
+	sum_rows(y, t);
 	memcpy(to, y, (s->count - o) * sizeof(float));
-}
-
-INLINE void few_tokens(const struct span *s, size_t r0, int nt, int fp8)
-{
-	const uint8_t *row[GEMV * VR];
-
-	for (size_t o = 0; o < s->count; o += GEMV * VR) {
-		vsum t[GEMV][FEW];
-
-		row_pointers(row, GEMV * VR, s, o);
-		tile(s, row, r0, nt, fp8, t);
-		for (int i = 0; i < nt; i++) {
-			vsum column[GEMV];
-
-			for (int v = 0; v < GEMV; v++)
-				column[v] = t[v][i];
-			put_rows(s, r0 + (size_t)i, o, column, GEMV);
-		}
-	}
 }
 
 /*
@@ -237,46 +285,71 @@ INLINE void chunk_next(struct chunk *c, const struct span *s)
 }
 
 /*
- * Decoding goes by units: one register's width of VR rows. A chunk is decoded when the one before
- * has met all activation rows; its bytes are fetched during that time, a few units before each part
- * of the rows, for what is read once does not lie in a cache. Decoding in between, too, is slower:
- * both need the processor's second and third port.
+ * A register's width of VR rows, from byte `at` of each: 16 (BF16: 8) columns go to each of VR
+ * steps. part: only so many bytes exist, what lies beyond becomes +0.
  */
-INLINE size_t chunk_units(const struct chunk *c, int fp8)
+INLINE void decode_unit(vw (*to)[PANEL], const uint8_t *const row[VR], size_t at, size_t part,
+			int fp8)
 {
-	return c->blocks * (size_t)(128 * (fp8 ? 1 : 2) / RAW) * PANEL;
-}
-
-/* Unit u of a chunk; what lies beyond the columns becomes +0. */
-INLINE void decode_unit(vw panel[CHUNK][16][PANEL], const struct span *s, const struct chunk *c,
-			size_t u, int fp8)
-{
-	const size_t bytes = fp8 ? 1 : 2, group = RAW / bytes;
-	size_t v = u % PANEL, at = u / PANEL * group, k = c->k + at;
-	vw(*to)[PANEL] = &panel[at / 128][at % 128 / 8];
 	vbytes raw[VR], low, high;
 
 	UNROLL
-	for (size_t i = 0; i < VR; i++) {
-		const uint8_t *p = c->row[v * VR + i];
-
-		if (k + group <= s->n)
-			raw[i] = load_bytes(p + k * bytes);
-		else
-			raw[i] = load_part(p + (k < s->n ? k * bytes : 0),
-					   k < s->n ? (s->n - k) * bytes : 0);
-	}
+	for (int i = 0; i < VR; i++)
+		raw[i] = part < RAW ? load_part(row[i] + (part ? at : 0), part)
+				    : load_bytes(row[i] + at);
 	transpose(raw);
 	UNROLL
 	for (int i = 0; i < VR; i++) {
 		if (fp8) {
 			decode(raw[i], &low, &high);
-			to[2 * i][v] = weights(low);
-			to[2 * i + 1][v] = weights(high);
+			to[2 * i][0] = weights(low);
+			to[2 * i + 1][0] = weights(high);
 		} else {
-			to[i][v] = weights(raw[i]);
+			to[i][0] = weights(raw[i]);
 		}
 	}
+}
+
+/* One block of 128 columns; `have` bytes of each row exist from byte `at` on. */
+INLINE void decode_block(vw to[16][PANEL], const uint8_t *const row[PANEL * VR], size_t at,
+			 size_t have, int whole, int fp8)
+{
+	const size_t bytes = fp8 ? 1 : 2, steps = RAW / bytes / 8;
+
+	for (int v = 0; v < PANEL; v++) {
+		UNROLL
+		for (size_t u = 0; u < 128 * bytes; u += RAW) {
+			size_t left = whole ? RAW : u < have ? have - u : 0;
+
+			decode_unit((vw(*)[PANEL]) & to[u / RAW * steps][v], row + v * VR, at + u,
+				    left < RAW ? left : RAW, fp8);
+		}
+	}
+}
+
+/*
+ * A chunk is decoded when the one before has met all activation rows. Its bytes are fetched during
+ * that time, a few lines before each part of the rows, for what is read once does not lie in a
+ * cache. Decoding in between, too, is slower: both need the processor's second and third port.
+ */
+INLINE void decode_chunk(vw panel[CHUNK][16][PANEL], const struct span *s, const struct chunk *c,
+			 int fp8)
+{
+	const size_t bytes = fp8 ? 1 : 2;
+
+	for (size_t b = 0; b < c->blocks; b++) {
+		size_t k = c->k + 128 * b;
+
+		if (k + 128 <= s->n)
+			decode_block(panel[b], c->row, k * bytes, 0, 1, fp8);
+		else
+			decode_block(panel[b], c->row, k * bytes, (s->n - k) * bytes, 0, fp8);
+	}
+}
+
+INLINE size_t chunk_units(const struct chunk *c, int fp8)
+{
+	return c->blocks * (size_t)(128 * (fp8 ? 1 : 2) / RAW) * PANEL;
 }
 
 /* One decoded block of PANEL * VR rows by nt activation rows. */
@@ -382,13 +455,6 @@ INLINE void panel_rows(vsum (*t)[PANEL], const struct span *s, const struct chun
 	}
 }
 
-INLINE void decode_chunk(vw panel[CHUNK][16][PANEL], const struct span *s, const struct chunk *c,
-			 int fp8)
-{
-	for (size_t u = 0; u < chunk_units(c, fp8); u++)
-		decode_unit(panel, s, c, u, fp8);
-}
-
 /* Activation rows [r0, r1), at most GROUP: weights are decoded once for all of them. */
 INLINE void many_tokens(const struct span *s, size_t r0, size_t r1, int fp8)
 {
@@ -409,32 +475,26 @@ INLINE void many_tokens(const struct span *s, size_t r0, size_t r1, int fp8)
 		panel_rows(t, s, &now, panel, &next, r0, r1, fp8);
 		if (next.o != now.o)
 			for (size_t r = r0; r < r1; r++)
-				put_rows(s, r, now.o, t[r - r0], PANEL);
+				put_rows(s, r, now.o, t[r - r0]);
 	}
 }
 
 INLINE void span_product(const struct span *s, int fp8)
 {
-	size_t r = 0;
-
-	while (s->rows - r > FEW) {
-		size_t end = s->rows - r > GROUP ? r + GROUP : s->rows;
-
-		many_tokens(s, r, end, fp8);
-		r = end;
-	}
-	switch (s->rows - r) {
+	for (size_t r = 0; !s->wide && r < s->rows; r += GROUP)
+		many_tokens(s, r, s->rows - r > GROUP ? r + GROUP : s->rows, fp8);
+	switch (s->wide ? s->rows : 0) {
 	case 1:
-		few_tokens(s, r, 1, fp8);
+		few_tokens(s, 1, fp8);
 		break;
 	case 2:
-		few_tokens(s, r, 2, fp8);
+		few_tokens(s, 2, fp8);
 		break;
 	case 3:
-		few_tokens(s, r, 3, fp8);
+		few_tokens(s, 3, fp8);
 		break;
 	case 4:
-		few_tokens(s, r, 4, fp8);
+		few_tokens(s, 4, fp8);
 		break;
 	default:
 		break;
@@ -451,26 +511,77 @@ static __attribute__((noinline)) void span_product_fp8(const struct span *s)
 	span_product(s, 1);
 }
 
+/* The span's rows of weights, with the scales of row `o` of the matrix if `scale` is not NULL. */
+static void spans_product(struct span s, const float *scale, size_t o)
+{
+	size_t left = s.count, blocks = (s.n + 127) / 128;
+
+	if (!scale) {
+		span_product_bf16(&s);
+		return;
+	}
+	/* FP8 rows are taken up to the next row of scales */
+	for (; left; left -= s.count, o += s.count) {
+		s.count = left < 128 - o % 128 ? left : 128 - o % 128;
+		s.scale = scale + o / 128 * blocks;
+		span_product_fp8(&s);
+		s.first += s.count * s.stride;
+		s.y += s.count;
+	}
+}
+
+/* The last rows, at most FEW. */
+static __attribute__((noinline)) void few_rows(struct span s, const float *scale, size_t o)
+{
+	_Alignas(64) uint16_t x[SPREAD];
+	size_t left = s.rows, wide = (s.n + WIDE - 1) / WIDE * WIDE;
+
+	for (; left; left -= s.rows) {
+		struct span part = s;
+
+		s.rows = left < SPREAD / wide ? left : SPREAD / wide;
+		spread(x, s.x, s.ldx, s.n, wide, (int)s.rows);
+		part.rows = s.rows;
+		part.x = x;
+		part.wide = wide;
+		spans_product(part, scale, o);
+		s.x += s.rows * s.ldx;
+		s.y += s.rows * s.ldy;
+	}
+}
+
+/* scale: of row 0 of the matrix, o the first row; NULL: BF16. */
+static void product(struct span s, const float *scale, size_t o)
+{
+	size_t few = s.rows % GROUP;
+
+	if (few > FEW || s.n > SPREAD - WIDE)
+		few = 0;
+	s.rows -= few;
+	if (s.rows)
+		spans_product(s, scale, o);
+	s.x += s.rows * s.ldx;
+	s.y += s.rows * s.ldy;
+	s.rows = few;
+	if (few)
+		few_rows(s, scale, o);
+}
+
 static void matmul_simd(float *y, size_t ldy, const struct weight *w, size_t out0, size_t out1,
 			const uint16_t *x, size_t ldx, size_t rows)
 {
-	size_t n = w->n_in, blocks = (n + 127) / 128, bytes = w->type == WEIGHT_FP8 ? 1 : 2;
-	struct span s = {.stride = n * bytes, .n = n, .ldy = ldy, .x = x, .ldx = ldx, .rows = rows};
+	size_t n = w->n_in, bytes = w->type == WEIGHT_FP8 ? 1 : 2;
+	struct span s = {.first = (const uint8_t *)w->data + out0 * n * bytes,
+			 .stride = n * bytes,
+			 .count = out1 - out0,
+			 .n = n,
+			 .y = y,
+			 .ldy = ldy,
+			 .x = x,
+			 .ldx = ldx,
+			 .rows = rows};
 
-	for (size_t o = out0; o < out1; o += s.count) {
-		/* FP8 rows are taken up to the next row of scales */
-		s.count = out1 - o;
-		if (w->type == WEIGHT_FP8 && s.count > 128 - o % 128)
-			s.count = 128 - o % 128;
-		s.first = (const uint8_t *)w->data + o * s.stride;
-		s.y = y + (o - out0);
-		if (w->type == WEIGHT_FP8) {
-			s.scale = w->scale + o / 128 * blocks;
-			span_product_fp8(&s);
-		} else {
-			span_product_bf16(&s);
-		}
-	}
+	product(s, w->type == WEIGHT_FP8 ? w->scale : NULL, out0);
 }
 
 static void dot_rows_simd(float *y, size_t ldy, const uint16_t *key, size_t ldk, size_t keys,
@@ -486,8 +597,7 @@ static void dot_rows_simd(float *y, size_t ldy, const uint16_t *key, size_t ldk,
 			 .ldx = ldx,
 			 .rows = rows};
 
-	if (keys)
-		span_product_bf16(&s);
+	product(s, NULL, 0);
 }
 
 #include "drivers/cpu/matmul_t_simd.h"

@@ -69,18 +69,26 @@ static inline __m512 whole_sums(__m512 a, __m512 b)
 	return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
 }
 
-/* Of n registers, 2 or 4, in the order of rows */
-static inline void sum_rows(float *y, const vsum *t, int n)
+/* Of four registers, in the order of rows */
+static inline void sum_rows(float *y, const vsum t[4])
 {
-	const __m512i four =
+	const __m512i order =
 		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-	const __m512i two = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
-	__m512 first = half_sums(t[0], t[1]);
+	__m512 all = whole_sums(half_sums(t[0], t[1]), half_sums(t[2], t[3]));
 
-	if (n == 2)
-		_mm256_storeu_ps(y, _mm512_castps512_ps256(
-					    _mm512_permutexvar_ps(two, whole_sums(first, first))));
-	else
-		_mm512_storeu_ps(
-			y, _mm512_permutexvar_ps(four, whole_sums(first, half_sums(t[2], t[3]))));
+	_mm512_storeu_ps(y, _mm512_permutexvar_ps(order, all));
+}
+
+static inline __m128 sum_lane(vsum a, size_t i)
+{
+	switch (i) {
+	case 0:
+		return _mm512_castps512_ps128(a);
+	case 1:
+		return _mm512_extractf32x4_ps(a, 1);
+	case 2:
+		return _mm512_extractf32x4_ps(a, 2);
+	default:
+		return _mm512_extractf32x4_ps(a, 3);
+	}
 }
