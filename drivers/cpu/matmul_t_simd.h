@@ -167,20 +167,44 @@ INLINE void unit_product(const struct contraction *s, size_t c, size_t part, siz
 		put_unit(s->y + (r + (size_t)k) * s->ldy + c, t[k], part ? part : UNIT, fp8);
 }
 
+/* A whole unit by all activation rows, in parts whose sizes differ by one at most. */
+INLINE void unit_rows(const struct contraction *s, size_t c, size_t rows, int fp8)
+{
+	size_t parts = (rows + TOKENS_T - 1) / TOKENS_T;
+
+	for (size_t r = 0, nt; r < rows; r += nt, parts--) {
+		nt = (rows - r) / parts;
+		switch (nt) {
+#if TOKENS_T > 4
+		case 5:
+			unit_product(s, c, 0, r, 5, fp8);
+			break;
+#endif
+		case 4:
+			unit_product(s, c, 0, r, 4, fp8);
+			break;
+		case 3:
+			unit_product(s, c, 0, r, 3, fp8);
+			break;
+		case 2:
+			unit_product(s, c, 0, r, 2, fp8);
+			break;
+		default:
+			unit_product(s, c, 0, r, 1, fp8);
+			break;
+		}
+	}
+}
+
 INLINE void contract(const struct contraction *s, size_t rows, int fp8)
 {
 	for (size_t c = 0; c < s->n; c += UNIT) {
-		size_t r = 0;
-
 		if (c + UNIT > s->n) {
-			for (; r < rows; r++)
+			for (size_t r = 0; r < rows; r++)
 				unit_product(s, c, s->n - c, r, 1, fp8);
 			continue;
 		}
-		for (; r + TOKENS_T <= rows; r += TOKENS_T)
-			unit_product(s, c, 0, r, TOKENS_T, fp8);
-		for (; r < rows; r++)
-			unit_product(s, c, 0, r, 1, fp8);
+		unit_rows(s, c, rows, fp8);
 	}
 }
 

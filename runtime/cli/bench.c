@@ -26,7 +26,7 @@ struct bench_request {
 };
 
 enum {
-	OWN_OPTIONS = 7,
+	OWN_OPTIONS = 8,
 	WARM_MOST = 20 /* prompts until every expert that has a slot is in it */
 };
 
@@ -41,6 +41,9 @@ static void own_table(struct bench_request *q, struct bench *b, struct opt table
 		 .min = 1, .max = 1 << 20},
 		{"tokens", OPT_U64, &b->tokens, .value = "N", .help = "tokens to decode (128)",
 		 .min = 1, .max = 1 << 20},
+		{"depth", OPT_U64, &b->depth, .value = "N",
+		 .help = "tokens of context before those that are decoded (1)", .min = 1,
+		 .max = 1 << 20},
 		{"repeat", OPT_U64, &b->repeat, .value = "N", .help = "repetitions of each (3)",
 		 .min = 1, .max = BENCH_REPEATS},
 		{"timeline", OPT_STRING, &q->timeline, .value = "FILE",
@@ -262,6 +265,7 @@ int cmd_bench(int argc, char **argv, struct err *e)
 	}
 	b.prompt = 512;
 	b.tokens = 128;
+	b.depth = 1;
 	b.repeat = 3;
 	b.seed = clock_now_ns(); /* a running node may keep the pages of another run's prompts */
 	rc = parse(&q, &b, argc, argv, e);

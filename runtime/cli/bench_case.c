@@ -213,7 +213,7 @@ int bench_decode(struct bench *b, struct bench_case *c, struct err *e)
 		struct first first;
 		unsigned status;
 
-		rc = ask(b, 1, b->tokens - r->tokens + 1, &first, &status, e);
+		rc = ask(b, b->depth, b->tokens - r->tokens + 1, &first, &status, e);
 		bench_look(b, &after);
 		if (rc)
 			break;
