@@ -4,7 +4,7 @@
  * each two (split by what):
  *
  * 	norm_in (rows) -> down_project (outputs) -> cache_rows (rows) -> queries (heads)
- * 	-> attend (row x heads) -> values (heads) -> out_project (outputs) -> leave (rows)
+ * 	-> attend (row x heads, or segments) -> values (heads) -> out_project (outputs) -> leave (rows)
  *
  * A block's cached rows are written before it attends, and blocks follow each other in order, so a
  * row finds all earlier positions of its sequence.
@@ -18,8 +18,8 @@
 #include <string.h>
 
 enum {
-	ROW_BLOCK = 64,  /* V3: 28 MB of scratch; a layer's weights are read once per block */
-	HEAD_BLOCK = 16, /* heads that share a read of the keys; their sums fit the L2 cache */
+	ROW_BLOCK = 64,   /* V3: 28 MB of scratch; a layer's weights are read once per block */
+	HEAD_BLOCK = 16,  /* heads that share a read of the keys; their sums fit the L2 cache */
 	OUT_GRAIN = 16 /* outputs of a matrix given to a worker: a multiple of the kernels' tiles */
 };
 
@@ -52,6 +52,9 @@ struct pass {
 	uint16_t *o;    /* [heads][latent] */
 	uint16_t *ov;   /* [o_in] */
 	float *out;     /* [width] */
+	float *part; /* [2][workers] of struct-of-arrays: u [heads][rank], m [heads], l [heads] */
+	size_t part_floats; /* of one of them; 0: the row is never cut by keys */
+	unsigned round;     /* which half of `part` is next */
 	/* private scratch of this worker */
 	float *vec;       /* one row of any width */
 	float *head_f;    /* [ROW_BLOCK][max(nope + rope, v)] */
@@ -66,6 +69,11 @@ struct pass {
 static size_t max_size(size_t a, size_t b)
 {
 	return a > b ? a : b;
+}
+
+static size_t head_groups(const struct pass *p)
+{
+	return (p->heads + HEAD_BLOCK - 1) / HEAD_BLOCK;
 }
 
 /* The next piece of scratch; with base NULL only counts. */
@@ -95,6 +103,8 @@ static size_t lay_out(struct pass *p, char *base, unsigned workers, unsigned ind
 	p->o = piece(base, &at, rows * p->heads * p->latent, 2);
 	p->ov = piece(base, &at, rows * p->o_in, 2);
 	p->out = piece(base, &at, rows * p->width, 4);
+	p->part_floats = head_groups(p) < workers ? p->heads * (p->rank + 2) : 0;
+	p->part = piece(base, &at, 2 * workers * p->part_floats, 4);
 	shared = at;
 	for (int pass = 0; pass < 2; pass++) { /* the first only measures one worker's part */
 		char *own = base && pass ? base + shared + index * each : NULL;
@@ -307,48 +317,43 @@ static void join(const struct pass *p, float *sum, const float *seg, float *max,
 	*max = both;
 }
 
-/* `count` heads of one row against one segment of `keys` keys, those below `first` missing. */
-static void attend_segment(struct pass *p, const uint16_t *key, size_t first, size_t keys,
-			   const uint16_t *q, size_t count, float *max, float *norm, bool begins)
+/* A segment of a row: where its keys are, how many, and which of them are missing. */
+struct segment {
+	const uint16_t *key;
+	size_t first, keys; /* those below `first` are missing */
+};
+
+static struct segment segment(const struct pass *p, const struct attention_row *row, uint32_t s)
 {
-	float m[HEAD_BLOCK], l[HEAD_BLOCK];
+	bool begins = s == row->first_key / KV_PAGE_ROWS, ends = s == row->position / KV_PAGE_ROWS;
 
-	p->k->dot_rows(p->score, KV_PAGE_ROWS, key, p->kv_row, keys, p->rank + p->rope, q, p->key,
-		       count);
-	for (size_t h = 0; h < count; h++) {
-		float *s = p->score + h * KV_PAGE_ROWS;
-
-		p->k->scale(s, s, p->m->config->softmax_scale, keys);
-		p->k->softmax_segment(p->prob + h * KV_PAGE_ROWS, s, first, keys, &m[h], &l[h]);
-	}
-	p->k->dot_rows_t(begins ? p->sum : p->seg, p->rank, key, p->kv_row, keys, p->rank, p->prob,
-			 KV_PAGE_ROWS, count);
-	for (size_t h = 0; h < count; h++) {
-		if (begins) {
-			max[h] = m[h];
-			norm[h] = l[h];
-		} else {
-			join(p, p->sum + h * p->rank, p->seg + h * p->rank, &max[h], &norm[h], m[h],
-			     l[h]);
-		}
-	}
+	return (struct segment){
+		.key = cached(p, row->pages[s], 0),
+		.first = begins ? row->first_key % KV_PAGE_ROWS : 0,
+		.keys = ends ? row->position % KV_PAGE_ROWS + 1 : KV_PAGE_ROWS,
+	};
 }
 
-/* `count` heads of one row, beginning with head `h`. */
-static void attend_heads(struct pass *p, size_t i, size_t h, size_t count)
+/* u, m and l of arithmetic 8 for `count` heads, at most HEAD_BLOCK, of one row. */
+static void attend_segment(struct pass *p, const struct segment *s, const uint16_t *q, size_t count,
+			   float *u, float *m, float *l)
 {
-	const struct attention_row *row = block_row(p, i);
-	const uint16_t *q = p->q + (i * p->heads + h) * p->key;
-	float max[HEAD_BLOCK], norm[HEAD_BLOCK];
-	uint32_t begin = row->first_key / KV_PAGE_ROWS, last = row->position / KV_PAGE_ROWS;
-	uint32_t s = begin;
+	p->k->dot_rows(p->score, KV_PAGE_ROWS, s->key, p->kv_row, s->keys, p->rank + p->rope, q,
+		       p->key, count);
+	for (size_t h = 0; h < count; h++) {
+		float *score = p->score + h * KV_PAGE_ROWS;
 
-	do
-		attend_segment(p, cached(p, row->pages[s], 0),
-			       s == begin ? row->first_key % KV_PAGE_ROWS : 0,
-			       s < last ? KV_PAGE_ROWS : row->position % KV_PAGE_ROWS + 1, q, count,
-			       max, norm, s == begin);
-	while (s++ < last);
+		p->k->scale(score, score, p->m->config->softmax_scale, s->keys);
+		p->k->softmax_segment(p->prob + h * KV_PAGE_ROWS, score, s->first, s->keys, &m[h],
+				      &l[h]);
+	}
+	p->k->dot_rows_t(u, p->rank, s->key, p->kv_row, s->keys, p->rank, p->prob, KV_PAGE_ROWS,
+			 count);
+}
+
+/* sum / norm of `count` heads of row i of the block, beginning with head `h`. */
+static void put_heads(struct pass *p, size_t i, size_t h, size_t count, const float *norm)
+{
 	for (size_t n = 0; n < count; n++) {
 		float *sum = p->sum + n * p->rank;
 
@@ -357,7 +362,89 @@ static void attend_heads(struct pass *p, size_t i, size_t h, size_t count)
 	}
 }
 
-/* Units of one row and some heads, dealt out in turn, because later rows have more keys. */
+/* `count` heads of one row, beginning with head `h`. */
+static void attend_heads(struct pass *p, size_t i, size_t h, size_t count)
+{
+	const struct attention_row *row = block_row(p, i);
+	const uint16_t *q = p->q + (i * p->heads + h) * p->key;
+	float max[HEAD_BLOCK], norm[HEAD_BLOCK], m[HEAD_BLOCK], l[HEAD_BLOCK];
+	uint32_t begin = row->first_key / KV_PAGE_ROWS, last = row->position / KV_PAGE_ROWS;
+	struct segment s = segment(p, row, begin);
+
+	attend_segment(p, &s, q, count, p->sum, max, norm);
+	for (uint32_t at = begin + 1; at <= last; at++) {
+		s = segment(p, row, at);
+		attend_segment(p, &s, q, count, p->seg, m, l);
+		for (size_t n = 0; n < count; n++)
+			join(p, p->sum + n * p->rank, p->seg + n * p->rank, &max[n], &norm[n], m[n],
+			     l[n]);
+	}
+	put_heads(p, i, h, count, norm);
+}
+
+/*
+ * All heads of one row, cut by keys: in each round every worker takes one segment, and then every
+ * worker joins all of them, in their order, for its own heads. Each key is read by one worker, and
+ * meets all heads at once. A round writes while the slowest may still read the one before, so
+ * there are two sets of parts.
+ */
+static void attend_split(struct pass *p, size_t i)
+{
+	const struct attention_row *row = block_row(p, i);
+	const uint16_t *q = p->q + i * p->heads * p->key;
+	uint32_t begin = row->first_key / KV_PAGE_ROWS, last = row->position / KV_PAGE_ROWS;
+	float max[HEAD_BLOCK], norm[HEAD_BLOCK];
+	size_t h0, h1;
+
+	worker_share(p->w, p->heads, 1, &h0, &h1);
+	for (uint32_t at = begin; at <= last; at += p->w->count, p->round++) {
+		float *set = p->part + p->round % 2 * p->w->count * p->part_floats;
+		float *u = set + p->w->index * p->part_floats, *m = u + p->heads * p->rank;
+		uint32_t there = last - at < p->w->count ? last - at + 1 : p->w->count;
+
+		if (p->w->index < there) {
+			struct segment s = segment(p, row, at + p->w->index);
+
+			for (size_t h = 0; h < p->heads; h += HEAD_BLOCK)
+				attend_segment(p, &s, q + h * p->key,
+					       p->heads - h < HEAD_BLOCK ? p->heads - h
+									 : HEAD_BLOCK,
+					       u + h * p->rank, m + h, m + p->heads + h);
+		}
+		worker_barrier(p->w);
+		for (uint32_t j = 0; j < there; j++) {
+			u = set + j * p->part_floats;
+			m = u + p->heads * p->rank;
+			for (size_t h = h0; h < h1; h++) {
+				float *sum = p->sum + (h - h0) * p->rank;
+
+				if (at + j == begin) {
+					memcpy(sum, u + h * p->rank, p->rank * sizeof(*sum));
+					max[h - h0] = m[h];
+					norm[h - h0] = m[p->heads + h];
+				} else {
+					join(p, sum, u + h * p->rank, &max[h - h0], &norm[h - h0],
+					     m[h], m[p->heads + h]);
+				}
+			}
+		}
+	}
+	put_heads(p, i, h0, h1 - h0, norm);
+}
+
+/* Whether there are too few rows and heads for all workers, and keys enough. */
+static bool is_split(const struct pass *p, size_t i)
+{
+	const struct attention_row *row = block_row(p, i);
+	uint32_t segments = row->position / KV_PAGE_ROWS - row->first_key / KV_PAGE_ROWS + 1;
+
+	return p->rows * head_groups(p) < p->w->count && segments > p->w->count;
+}
+
+/*
+ * Units of one row and some heads, dealt out in turn, because later rows have more keys; then the
+ * rows that are cut by keys.
+ */
 static void attend(struct pass *p)
 {
 	size_t each = HEAD_BLOCK, per_row, unit;
@@ -368,8 +455,13 @@ static void attend(struct pass *p)
 	for (unit = p->w->index; unit < p->rows * per_row; unit += p->w->count) {
 		size_t h = unit % per_row * each;
 
-		attend_heads(p, unit / per_row, h, p->heads - h < each ? p->heads - h : each);
+		if (!is_split(p, unit / per_row))
+			attend_heads(p, unit / per_row, h,
+				     p->heads - h < each ? p->heads - h : each);
 	}
+	for (size_t i = 0; i < p->rows; i++)
+		if (is_split(p, i))
+			attend_split(p, i);
 }
 
 /* W_UV of this worker's heads. */

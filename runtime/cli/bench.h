@@ -115,7 +115,7 @@ struct bench {
 	struct bench_model model;
 	struct bench_node node;
 	uint64_t prompt, tokens, repeat;
-	uint64_t depth; /* tokens of context before those that are decoded */
+	uint64_t depth;        /* tokens of context before those that are decoded */
 	bool probe_drive;      /* around every repetition: where misses decide */
 	_Atomic uint64_t seed; /* raised with every request, so that no two are alike */
 };

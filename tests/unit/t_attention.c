@@ -375,7 +375,7 @@ static void check_bits(uint32_t layer)
 	struct sequence s, other[2], *three[3] = {&other[0], &s, &other[1]};
 	float *out = allocate_kept(LENGTH * WIDTH * sizeof(float));
 	uint16_t *x = allocate_kept(LENGTH * WIDTH * sizeof(uint16_t));
-	static const uint32_t chunks[] = {1, 7, 512, LENGTH};
+	static const uint32_t chunks[] = {1, 7, 512, LENGTH, 1}; /* the last is cut by keys */
 	uint32_t first = layer == MTP_LAYER ? first_key : 0;
 
 	make_model(Q_RANK, true, true);
