@@ -18,8 +18,8 @@
 #include <string.h>
 
 enum {
-	ROW_BLOCK = 64,   /* V3: 28 MB of scratch; a layer's weights are read once per block */
-	HEAD_BLOCK = 16,  /* heads that share a read of the keys; their sums fit the L2 cache */
+	ROW_BLOCK = 64,  /* V3: 28 MB of scratch; a layer's weights are read once per block */
+	HEAD_BLOCK = 16, /* heads that share a read of the keys; their sums fit the L2 cache */
 	OUT_GRAIN = 16 /* outputs of a matrix given to a worker: a multiple of the kernels' tiles */
 };
 

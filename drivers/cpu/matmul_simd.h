@@ -40,12 +40,11 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-#define RAW   (16 * VR) /* bytes of a row in one register */
-#define FEW   4         /* activation rows up to which the kernel for few of them is used */
-#define GROUP 128  /* activation rows whose sums are kept while a chunk of weights is decoded */
-#define AHEAD 8192 /* bytes that few rows fetch before they use them */
-#define PAIR                                                                                       \
-	2 /* rows side by side where activation rows are few: they share loads of activations */
+#define RAW    (16 * VR) /* bytes of a row in one register */
+#define FEW    4         /* activation rows up to which the kernel for few of them is used */
+#define GROUP  128   /* activation rows whose sums are kept while a chunk of weights is decoded */
+#define AHEAD  4096  /* bytes that few rows fetch before they use them */
+#define PAIR   2     /* FP8 rows side by side where activation rows are few; BF16: one */
 #define SPREAD 32768 /* activations laid out for few rows: 64 KiB of stack */
 #define CHUNK  4 /* blocks of 128 columns decoded together: the chunk stays in the first cache */
 
@@ -69,7 +68,7 @@ struct span {
 
 /*
  * Blocks of 128 columns are independent until they are folded, so a register holds VR blocks of one
- * row, and memory is read from one end to the other (0.98 instead of 0.87 of a read loop; four rows
+ * row, and memory is read from one end to the other (0.93 instead of 0.87 of a read loop; eight rows
  * side by side keep too much of the first cache waiting). Activations are laid out for it: for each
  * VR blocks and each step of 8 columns their VR times 8 activations, then the next step's.
  */
@@ -96,13 +95,13 @@ static void spread(uint16_t *to, const uint16_t *x, size_t ldx, size_t n, size_t
  * bytes that the rows have from w on; not looked at if whole.
  */
 INLINE void row_unit(vsum a[PAIR][FEW], const uint8_t *const w[PAIR], size_t have, size_t c,
-		     const uint16_t *x, size_t wide, int whole, int nt, int fp8)
+		     const uint16_t *x, size_t wide, int whole, int nt, int side, int fp8)
 {
 	const size_t bytes = fp8 ? 1 : 2;
 	vbytes raw[PAIR][VR], half[PAIR][2];
 
 	UNROLL
-	for (int r = 0; r < PAIR; r++) {
+	for (int r = 0; r < side; r++) {
 		UNROLL
 		for (size_t i = 0; i < VR; i++) {
 			size_t at = (128 * i + c) * bytes;
@@ -118,7 +117,7 @@ INLINE void row_unit(vsum a[PAIR][FEW], const uint8_t *const w[PAIR], size_t hav
 	UNROLL
 	for (int i = 0; i < VR; i++) {
 		UNROLL
-		for (int r = 0; r < PAIR; r++) {
+		for (int r = 0; r < side; r++) {
 			if (fp8)
 				decode(raw[r][i], &half[r][0], &half[r][1]);
 			else
@@ -130,14 +129,14 @@ INLINE void row_unit(vsum a[PAIR][FEW], const uint8_t *const w[PAIR], size_t hav
 			vw ready[PAIR];
 
 			UNROLL
-			for (int r = 0; r < PAIR; r++)
+			for (int r = 0; r < side; r++)
 				ready[r] = weights(half[r][h]);
 			UNROLL
 			for (int t = 0; t < nt; t++) {
 				vx b = weights(load_bytes(step + (size_t)t * wide));
 
 				UNROLL
-				for (int r = 0; r < PAIR; r++)
+				for (int r = 0; r < side; r++)
 					a[r][t] = dot(a[r][t], ready[r], b);
 			}
 		}
@@ -161,12 +160,12 @@ INLINE void row_fold(__m128 t[FEW], const vsum a[FEW], const float *scale, size_
 
 /* All blocks of PAIR rows. `ahead`: what is fetched meanwhile, in the order of addresses. */
 INLINE void row_pair(__m128 t[PAIR][FEW], const struct span *s, const uint8_t *const row[PAIR],
-		     const char *ahead, int nt, int fp8)
+		     const char *ahead, int nt, int side, int fp8)
 {
 	const size_t bytes = fp8 ? 1 : 2, unit = RAW / bytes;
 
 	UNROLL
-	for (int r = 0; r < PAIR; r++)
+	for (int r = 0; r < side; r++)
 		UNROLL
 	for (int i = 0; i < nt; i++)
 		t[r][i] = _mm_setzero_ps();
@@ -176,7 +175,7 @@ INLINE void row_pair(__m128 t[PAIR][FEW], const struct span *s, const uint8_t *c
 		vsum a[PAIR][FEW];
 
 		UNROLL
-		for (int r = 0; r < PAIR; r++) {
+		for (int r = 0; r < side; r++) {
 			w[r] = row[r] + k * bytes;
 			UNROLL
 			for (int i = 0; i < nt; i++)
@@ -186,20 +185,20 @@ INLINE void row_pair(__m128 t[PAIR][FEW], const struct span *s, const uint8_t *c
 			UNROLL
 			for (size_t c = 0; c < 128; c += unit) {
 				UNROLL
-				for (size_t i = 0; i < PAIR * VR * RAW; i += 64)
+				for (size_t i = 0; i < (size_t)side * VR * RAW; i += 64)
 					_mm_prefetch(ahead + i, _MM_HINT_T0);
-				ahead += PAIR * VR * RAW;
-				row_unit(a, w, 0, c, s->x + k, s->wide, 1, nt, fp8);
+				ahead += side * VR * RAW;
+				row_unit(a, w, 0, c, s->x + k, s->wide, 1, nt, side, fp8);
 			}
 			UNROLL
-			for (int r = 0; r < PAIR; r++)
+			for (int r = 0; r < side; r++)
 				row_fold(t[r], a[r], scale, VR, nt, fp8);
 			continue;
 		}
 		for (size_t c = 0; c < 128 && c < s->n - k; c += unit)
-			row_unit(a, w, (s->n - k) * bytes, c, s->x + k, s->wide, 0, nt, fp8);
+			row_unit(a, w, (s->n - k) * bytes, c, s->x + k, s->wide, 0, nt, side, fp8);
 		UNROLL
-		for (int r = 0; r < PAIR; r++) {
+		for (int r = 0; r < side; r++) {
 			UNROLL
 			for (int i = 0; i < nt; i++) /* for the steps left out */
 				a[r][i] = sum_add(a[r][i], sum_zero());
@@ -208,21 +207,21 @@ INLINE void row_pair(__m128 t[PAIR][FEW], const struct span *s, const uint8_t *c
 	}
 }
 
-INLINE void few_tokens(const struct span *s, int nt, int fp8)
+INLINE void few_tokens(const struct span *s, int nt, int side, int fp8)
 {
-	for (size_t o = 0; o < s->count; o += PAIR) {
+	for (size_t o = 0; o < s->count; o += (size_t)side) {
 		const uint8_t *row[PAIR];
 		__m128 t[PAIR][FEW];
 
 		/* the last one may stand for a partner, too */
 		UNROLL
-		for (size_t r = 0; r < PAIR; r++)
+		for (size_t r = 0; r < (size_t)side; r++)
 			row[r] = s->first + (o + r < s->count ? o + r : o) * s->stride;
 		row_pair(t, s, row,
-			 (const char *)((uintptr_t)row[0] + (PAIR - 1) * s->stride + AHEAD), nt,
-			 fp8);
+			 (const char *)((uintptr_t)row[0] + (size_t)(side - 1) * s->stride + AHEAD),
+			 nt, side, fp8);
 		UNROLL
-		for (size_t r = 0; r < PAIR; r++) {
+		for (size_t r = 0; r < (size_t)side; r++) {
 			if (o + r >= s->count)
 				break;
 			UNROLL
@@ -485,16 +484,16 @@ INLINE void span_product(const struct span *s, int fp8)
 		many_tokens(s, r, s->rows - r > GROUP ? r + GROUP : s->rows, fp8);
 	switch (s->wide ? s->rows : 0) {
 	case 1:
-		few_tokens(s, 1, fp8);
+		few_tokens(s, 1, fp8 ? PAIR : 1, fp8);
 		break;
 	case 2:
-		few_tokens(s, 2, fp8);
+		few_tokens(s, 2, fp8 ? PAIR : 1, fp8);
 		break;
 	case 3:
-		few_tokens(s, 3, fp8);
+		few_tokens(s, 3, fp8 ? PAIR : 1, fp8);
 		break;
 	case 4:
-		few_tokens(s, 4, fp8);
+		few_tokens(s, 4, fp8 ? PAIR : 1, fp8);
 		break;
 	default:
 		break;
