@@ -56,6 +56,7 @@ struct server {
 	int program;          /* its executable, open */
 	uint64_t started_ns;  /* when the living one began to serve; 0: none ever did */
 	uint64_t spare_ns;    /* not before this is the next spare made */
+	uint64_t try_ns;      /* nor before this tried again what the machine was too short for */
 	unsigned bad_starts;  /* in a row, without a step ever done */
 	/* init has killed it: the cause + 1; 0: it has not */
 	unsigned killed_for;

@@ -15,8 +15,9 @@
 #include <unistd.h>
 
 enum {
-	ACCEPTS = 16, /* per call: a flood of newcomers must not starve the others */
-	LINGER_S = 2, /* how long a client may go on sending after our last byte */
+	ACCEPTS = 16,   /* per call: a flood of newcomers must not starve the others */
+	AGAIN_MS = 100, /* until another try to accept where no descriptor was free */
+	LINGER_S = 2,   /* how long a client may go on sending after our last byte */
 	/* a ring through which more has gone since is given back when it is empty */
 	RING_KEPT = CONN_IDLE_KEPT
 };
@@ -172,6 +173,13 @@ static void watch_listener(struct pump *p, bool on)
 	epoll_ctl(p->epoll, EPOLL_CTL_MOD, p->listener, &ev);
 }
 
+/* None is free: tried again a little later, not as long as clients wait. */
+static void no_descriptor(struct pump *p)
+{
+	watch_listener(p, false);
+	p->again_ns = clock_now_ns() + AGAIN_MS * NS_PER_MS;
+}
+
 /* After the gateway has let go of a client that is gone: the connection is ready for the next. */
 static void after_free(struct pump *p, unsigned i)
 {
@@ -241,9 +249,7 @@ void pump_accept(struct pump *p)
 		fd = accept4(p->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0) {
 			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-				watch_listener(
-					p,
-					false); /* no descriptor: tried again with the next look */
+				no_descriptor(p);
 			return;
 		}
 		take(p, (unsigned)i, fd);
@@ -475,7 +481,7 @@ int pump_scan(struct pump *p, bool all)
 		    c->version != record_version(record_of(p, i)))
 			rc = pump_one(p, i) ? -EBADMSG : rc;
 	}
-	if (p->listener >= 0 && p->full) {
+	if (p->listener >= 0 && p->full && clock_now_ns() >= p->again_ns) {
 		if (find_free(p) >= 0)
 			watch_listener(p, true);
 		else

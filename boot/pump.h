@@ -53,11 +53,12 @@ struct pump {
 	int epoll, listener;             /* listener -1: no accepts */
 	int rings_fd;                    /* the conns object, for giving memory back; -1 in tests */
 	uint64_t listener_tag, conn_tag; /* epoll data: listener_tag, conn_tag + connection */
-	bool full;    /* all connections are taken: newcomers wait in the backlog */
-	bool wake;    /* the gateway has something to look at */
-	bool ending;  /* nobody is taken any more */
-	bool waiting; /* a device's client waits for a connection */
-	void *port;   /* whose channels some connections are (boot/port.h); NULL: none */
+	bool full;         /* all connections are taken: newcomers wait in the backlog */
+	uint64_t again_ns; /* full for want of a descriptor: until then */
+	bool wake;         /* the gateway has something to look at */
+	bool ending;       /* nobody is taken any more */
+	bool waiting;      /* a device's client waits for a connection */
+	void *port;        /* whose channels some connections are (boot/port.h); NULL: none */
 	struct conn_in *in;
 	char *rx;           /* in-rings */
 	const char *client; /* client object */

@@ -130,7 +130,7 @@ static _Noreturn void child(const struct spawn *s)
 
 pid_t spawn_start(const struct spawn *s, int *pidfd, struct err *e)
 {
-	/* not clone3, whose flags no filter can look at: systemd's RestrictNamespaces= takes it away */
+	/* not clone3, whose flags no filter can look at: RestrictNamespaces= takes it away */
 	long pid = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD | s->confine.flags, NULL, pidfd, NULL,
 			   NULL);
 

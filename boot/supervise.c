@@ -27,6 +27,7 @@ enum {
 	DYING_S = 5,       /* deaths that are no further apart belong together */
 	DYING = 5,         /* so many of them, and the server is not well */
 	SPARE_AGAIN_S = 1, /* a spare that could not be made, or failed by itself */
+	TRY_MS = 50,       /* a start that the machine was too short for */
 	LOOK_MS = 5 /* an io_uring of a dead process, or a process that could not be started */
 };
 
@@ -184,6 +185,7 @@ static int launch(struct init *in, enum role role, struct process *p, uint64_t t
 		if (kinds[role].uring)
 			forget_ring(in, p);
 		/* short of processes or memory: later, if it ever ran */
+		s->try_ns = clock_now_ns() + TRY_MS * NS_PER_MS;
 		return is_shortage(rc) && s->started_ns ? 0 : rc;
 	}
 	rc = watch_process(in, EPOLL_CTL_ADD, p, tag, e);
@@ -230,6 +232,8 @@ static void try_start(struct init *in, enum role role)
 {
 	struct err e = {0};
 
+	if (clock_now_ns() < in->server[role].try_ns)
+		return;
 	if (start(in, role, &e) < 0) {
 		in->error = e;
 		supervise_end(in, e.status ? e.status : STATUS_FAILED);
@@ -547,8 +551,10 @@ int supervise_timeout(const struct init *in)
 		const struct server *s = &in->server[role];
 
 		/* experts' first ring is announced by TAG_RINGS */
-		if (s->state == SERVER_WAITING && role != ROLE_EXPERTS)
-			ms = sooner(ms, LOOK_MS);
+		if (s->state == SERVER_WAITING && (role != ROLE_EXPERTS || s->try_ns > now))
+			ms = sooner(ms, s->try_ns <= now
+						? LOOK_MS
+						: (int)((s->try_ns - now) / NS_PER_MS) + 1);
 		if (lacks_spare(in, (enum role)role))
 			ms = sooner(ms, s->spare_ns <= now
 						? LOOK_MS

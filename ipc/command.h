@@ -108,8 +108,7 @@ struct frame {
 	uint64_t o;       /* BF16 [R][heads][latent] */
 	uint64_t ov;      /* BF16 [R][o_in] */
 	uint64_t out;     /* float [R][width] */
-	uint64_t
-		cached; /* BF16 [layers][R][kv_row]: the rows' own cache entries, to be copied back */
+	uint64_t cached;  /* BF16 [layers][R][kv_row]: the rows' own entries, to be copied back */
 	/* ATTEND of few rows: what each segment gives, [splits][heads] */
 	uint64_t part, part_max, part_sum; /* float [..][rank], float, float */
 	/* gate and experts */

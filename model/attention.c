@@ -4,7 +4,8 @@
  * each two (split by what):
  *
  * 	norm_in (rows) -> down_project (outputs) -> cache_rows (rows) -> queries (heads)
- * 	-> attend (row x heads, or segments) -> values (heads) -> out_project (outputs) -> leave (rows)
+ * 	-> attend (row x heads, or segments) -> values (heads) -> out_project (outputs)
+ * 	-> leave (rows)
  *
  * A block's cached rows are written before it attends, and blocks follow each other in order, so a
  * row finds all earlier positions of its sequence.

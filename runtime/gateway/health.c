@@ -127,17 +127,14 @@ static void name_late(const struct gateway *g, char *text, size_t cap)
 	}
 }
 
-/* A server that init cannot keep alive. */
-static bool name_unwell(const struct gateway *g, char *text, size_t cap)
+/* A server of which init says this. */
+static bool name_unwell(const struct gateway *g, enum node_unwell which, char *text, size_t cap)
 {
 	for (unsigned role = ROLE_CLIENT; role <= ROLE_SCRIBE; role++) {
-		uint32_t unwell =
-			atomic_load_explicit(&g->at.node->unwell[role], memory_order_relaxed);
-
-		if (unwell == NODE_WELL)
+		if (atomic_load_explicit(&g->at.node->unwell[role], memory_order_relaxed) != which)
 			continue;
 		snprintf(text, cap, "%s %s", graph_roles[role].program,
-			 unwell == NODE_DYING ? "dies again and again" : "waits to be started");
+			 which == NODE_DYING ? "dies again and again" : "waits to be started");
 		return true;
 	}
 	return false;
@@ -189,7 +186,8 @@ enum served health_serve(struct gateway *g, struct conn *c, bool keep)
 		api_refuse(&e, 503, NULL, NULL, "the node is going down");
 		return red(g, c, &e, keep);
 	}
-	if (name_unwell(g, late, sizeof(late))) {
+	/* one that is killed all the time may answer all the same: then the token says so */
+	if (name_unwell(g, NODE_MISSING, late, sizeof(late))) {
 		api_refuse(&e, 503, NULL, "unwell", "%s", late);
 		return red(g, c, &e, keep);
 	}
@@ -202,7 +200,8 @@ enum served health_serve(struct gateway *g, struct conn *c, bool keep)
 		return red(g, c, &e, keep);
 	}
 	if (g->now >= c->since_ns + ANSWER_S * NS_PER_S) {
-		name_late(g, late, sizeof(late));
+		if (!name_unwell(g, NODE_DYING, late, sizeof(late)))
+			name_late(g, late, sizeof(late));
 		api_refuse(&e, 503, NULL, "late",
 			   "the known-answer token has not come through in %u seconds: %s",
 			   (unsigned)ANSWER_S, late);

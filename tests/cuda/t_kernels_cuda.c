@@ -3,8 +3,8 @@
  * The kernels of drivers/cuda, compiled for the host (shim.h), against the executor of the CPU: the
  * same bytes after every command. First over golden checkpoints, command by command of whole
  * passes; then over random memory: ragged widths, every type of weight, contexts of several
- * segments, MTP's missing keys, zeros, largest values and subnormals. -s N chooses the seed, -n N the
- * number of random devices.
+ * segments, MTP's missing keys, zeros, largest values and subnormals. -s N chooses the seed, -n N
+ * the number of random devices.
  */
 #include "drivers/cuda/run.h"
 #include "tests/cuda/emulate.h"

@@ -27,10 +27,9 @@ void __wrap_attention_rows(const struct model *m, const struct attention_job *jo
 	memset(&scalar, 0, sizeof(scalar));
 	cpu_kernels_init(&scalar, CPU_SCALAR);
 	for (uint32_t r = 0; w->index == 0 && r < job->rows; r++) {
-		if (!job->row[r].skip &&
-		    (job->row[r].position == ALWAYS ||
-		     (job->row[r].position == WITH_SIMD && job->layer == 1 &&
-		      m->kernels->all_finite != scalar.all_finite)))
+		if (!job->row[r].skip && (job->row[r].position == ALWAYS ||
+					  (job->row[r].position == WITH_SIMD && job->layer == 1 &&
+					   m->kernels->all_finite != scalar.all_finite)))
 			__builtin_trap();
 	}
 	__real_attention_rows(m, job, scratch, w);
