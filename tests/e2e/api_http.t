@@ -182,7 +182,7 @@ def test_end(path, node):
 
 
 with Folder() as f:
-    node = Node(BIN, f.make_model(), "--socket", f.socket, "--memory", "400M", "--parallel", "1", "--threads", "1")
+    node = Node(BIN, f.make_model(), "--socket", f.socket, "--memory", "1G", "--parallel", "1", "--threads", "1")
     if not ok(node.wait_for("penstock: ready"), "a node starts", node.output()):
         done()
     test_refusals(f.socket)
