@@ -3,6 +3,7 @@
 
 #include "boot/find.h"
 #include "boot/modules.h"
+#include "boot/text.h"
 #include "runtime/clock.h"
 
 #include <dirent.h>
@@ -133,12 +134,8 @@ static int read_root(struct machine *m, uint8_t root[PACK_HASH], struct err *e)
 	static const char key[] = "penstock.root=";
 	char line[LINE_MAX];
 	const char *at;
-	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
 
-	if (fd >= 0)
-		close(fd);
-	line[n > 0 ? n : 0] = '\0';
+	text_read("/proc/cmdline", line, sizeof(line));
 	at = strstr(line, key);
 	if (!at || strspn(at + sizeof(key) - 1, "0123456789abcdef") != 2 * PACK_HASH)
 		return err_exit(e, STATUS_USAGE, -EINVAL,
@@ -326,16 +323,11 @@ int machine_degrees(void)
 	int hottest = 0;
 
 	for (unsigned chip = 0; chip < 16; chip++) {
-		char path[80], text[16] = "";
-		int fd;
+		char path[80], text[16];
 
 		snprintf(path, sizeof(path), "/sys/class/hwmon/hwmon%u/temp1_input", chip);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		if (read(fd, text, sizeof(text) - 1) > 0 && atoi(text) / 1000 > hottest)
+		if (text_read(path, text, sizeof(text)) && atoi(text) / 1000 > hottest)
 			hottest = atoi(text) / 1000;
-		close(fd);
 	}
 	return hottest;
 }
@@ -351,20 +343,15 @@ static int open_port(void)
 	int fd = -1;
 
 	while (dir && fd < 0 && (d = readdir(dir))) {
-		char path[400], name[64] = "";
-		int file;
+		char path[400], name[64];
 
 		if (d->d_name[0] == '.')
 			continue;
 		snprintf(path, sizeof(path), "%s/%s/name", folder, d->d_name);
-		file = open(path, O_RDONLY | O_CLOEXEC);
-		if (file < 0)
-			continue;
-		if (read(file, name, sizeof(name) - 1) > 0 && !strcmp(name, FRAME_PORT "\n")) {
+		if (text_read(path, name, sizeof(name)) && !strcmp(name, FRAME_PORT "\n")) {
 			snprintf(path, sizeof(path), "/dev/%s", d->d_name);
 			fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 		}
-		close(file);
 	}
 	if (dir)
 		closedir(dir);

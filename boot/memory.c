@@ -1,6 +1,8 @@
 /* Free memory; see memory.h. */
 #include "boot/memory.h"
 
+#include "boot/text.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,18 +13,10 @@
 static int read_text(char *out, size_t size, const char *root, const char *path, const char *name)
 {
 	char full[1024];
-	ssize_t n;
-	int fd;
 
 	if (snprintf(full, sizeof(full), "%s%s%s", root, path, name) >= (int)sizeof(full))
 		return 0;
-	fd = open(full, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, out, size - 1);
-	close(fd);
-	out[n > 0 ? n : 0] = '\0';
-	return n > 0;
+	return text_read(full, out, size) > 0;
 }
 
 /* The number behind `key` at the start of a line; UINT64_MAX if there is none ("max" too). */

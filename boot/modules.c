@@ -1,6 +1,8 @@
 /* Kernel modules; see modules.h. */
 #include "boot/modules.h"
 
+#include "boot/text.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,20 +31,6 @@ static struct { /* of the start: static because it is large */
 	unsigned drivers;
 	int loaded;
 } state;
-
-static size_t read_file(const char *path, char *text, size_t room)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t len = 0;
-	ssize_t n;
-
-	while (fd >= 0 && len < room - 1 && (n = read(fd, text + len, room - 1 - len)) > 0)
-		len += (size_t)n;
-	if (fd >= 0)
-		close(fd);
-	text[len] = '\0';
-	return len;
-}
 
 int modules_load_file(const char *name)
 {
@@ -100,7 +88,7 @@ static void serve_bus(enum modules_part part, const char *bus)
 			continue;
 		snprintf(path, sizeof(path), "/sys/bus/%.100s/devices/%.255s/modalias", bus,
 			 d->d_name);
-		read_file(path, alias, sizeof(alias));
+		text_read(path, alias, sizeof(alias));
 		alias[strcspn(alias, "\n")] = '\0';
 		if (*alias)
 			serve(part, alias);
@@ -114,7 +102,7 @@ static void read_order(void)
 	enum modules_part part = MODULES_FIRST;
 	char *rest = state.order, *line;
 
-	read_file("/modules/order", state.order, sizeof(state.order));
+	text_read("/modules/order", state.order, sizeof(state.order));
 	while ((line = strsep(&rest, "\n")) && state.drivers < DRIVERS_MAX) {
 		char *files = strchr(line, '\t');
 
@@ -135,7 +123,7 @@ void modules_load(enum modules_part part)
 
 	if (!state.drivers)
 		read_order();
-	read_file("/sys/devices/system/cpu/modalias", alias, sizeof(alias));
+	text_read("/sys/devices/system/cpu/modalias", alias, sizeof(alias));
 	alias[strcspn(alias, "\n")] = '\0';
 	serve(part, alias);
 	for (unsigned round = 0; round < ROUNDS; round++) {

@@ -53,8 +53,8 @@ struct pump {
 	int epoll, listener;             /* listener -1: no accepts */
 	int rings_fd;                    /* the conns object, for giving memory back; -1 in tests */
 	uint64_t listener_tag, conn_tag; /* epoll data: listener_tag, conn_tag + connection */
-	bool full;         /* all connections are taken: newcomers wait in the backlog */
-	uint64_t again_ns; /* full for want of a descriptor: until then */
+	bool full; /* no connection or no descriptor is free: newcomers wait in the backlog */
+	uint64_t again_ns; /* not before this is accepting tried again for want of a descriptor */
 	bool wake;         /* the gateway has something to look at */
 	bool ending;       /* nobody is taken any more */
 	bool waiting;      /* a device's client waits for a connection */

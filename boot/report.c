@@ -1,6 +1,8 @@
 /* The inventory of a booted node; see report.h. */
 #include "boot/report.h"
 
+#include "boot/text.h"
+
 #include "runtime/clock.h"
 
 #include <ctype.h>
@@ -32,25 +34,10 @@ static void print(struct out *o, const char *format, ...)
 		o->len = o->room - 1;
 }
 
-/* The whole of a small file, NUL-terminated. */
-static size_t slurp(const char *path, char *text, size_t room)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t len = 0;
-	ssize_t n;
-
-	while (fd >= 0 && len < room - 1 && (n = read(fd, text + len, room - 1 - len)) > 0)
-		len += (size_t)n;
-	if (fd >= 0)
-		close(fd);
-	text[len] = '\0';
-	return len;
-}
-
 static void files(struct out *o)
 {
 	print(o, "files of the image: bytes, SHA-256, name\n");
-	o->len += slurp("/contents", o->text + o->len, o->room - o->len);
+	o->len += text_read("/contents", o->text + o->len, o->room - o->len);
 }
 
 static void moments(struct out *o, const struct machine *m)
@@ -111,11 +98,11 @@ static void processes(struct out *o)
 		if (!isdigit((unsigned char)d->d_name[0]))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%.20s/smaps_rollup", d->d_name);
-		if (!slurp(path, text, sizeof(text)))
+		if (!text_read(path, text, sizeof(text)))
 			continue; /* the kernel's own */
 		private = figure(text, "Private_Clean:") + figure(text, "Private_Dirty:");
 		snprintf(path, sizeof(path), "/proc/%.20s/comm", d->d_name);
-		slurp(path, name, sizeof(name));
+		text_read(path, name, sizeof(name));
 		name[strcspn(name, "\n")] = '\0';
 		print(o, "%s %s %lu %lu\n", d->d_name, name, figure(text, "Rss:"), private);
 		descriptors(o, d->d_name);

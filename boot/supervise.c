@@ -28,7 +28,7 @@ enum {
 	DYING = 5,         /* so many of them, and the server is not well */
 	SPARE_AGAIN_S = 1, /* a spare that could not be made, or failed by itself */
 	TRY_MS = 50,       /* a start that the machine was too short for */
-	LOOK_MS = 5 /* an io_uring of a dead process, or a process that could not be started */
+	LOOK_MS = 5        /* an io_uring of a dead process, or one that its successor waits for */
 };
 
 /* ---- Table 1: what each server gets, besides its objects ---- */

@@ -68,7 +68,7 @@ struct span {
 
 /*
  * Blocks of 128 columns are independent until they are folded, so a register holds VR blocks of one
- * row, and memory is read from one end to the other (0.93 instead of 0.87 of a read loop; eight
+ * row, and memory is read from one end to the other (figures: drivers/cpu/README.md; eight
  * rows side by side keep too much of the first cache waiting). Activations are laid out for it: for
  * each VR blocks and each step of 8 columns their VR times 8 activations, then the next step's.
  */
