@@ -107,6 +107,57 @@ static void take_input(const struct init *in, enum role role, struct recorder_en
 	}
 }
 
+/* A ring that brings a server its steps, and where that server counts what it has taken. */
+struct inbox {
+	enum object record_of, entries_of;
+	uint64_t record, size, head, entries;
+};
+
+/* Whether the message that waits first is the step's. */
+static bool waits(const struct init *in, const struct inbox *x, uint32_t batch, uint64_t seq)
+{
+	const struct msg *ring =
+		at(in, x->entries_of, x->entries + batch * RING_ENTRIES * sizeof(*ring));
+	uint64_t head;
+
+	return record_read(at(in, x->record_of, x->record), x->size, x->head + batch * sizeof(head),
+			   &head, sizeof(head)) &&
+	       ring[head % RING_ENTRIES].seq == seq;
+}
+
+/*
+ * Whether the step was not committed: its message is still to be taken. A server that dies behind
+ * its commit may have no time to say that it is in no step, and its neighbours go on.
+ */
+static bool is_open(const struct init *in, enum role role, uint32_t batch, uint64_t seq)
+{
+	const struct layout *l = &in->layout;
+	const struct inbox router[] = {
+		{OBJ_ROUTER, OBJ_MLA, l->router_record, l->router_record_size,
+		 offsetof(struct router_head, ring_head[0]), l->mla_ring},
+		{OBJ_ROUTER, OBJ_EXPERTS, l->router_record, l->router_record_size,
+		 offsetof(struct router_head, ring_head[1]), l->experts_ring[1]},
+	};
+	const struct inbox mla[] = {
+		{OBJ_MLA, OBJ_ROUTER, l->mla_record, sizeof(struct mla_record),
+		 offsetof(struct mla_record, attend0_head), l->router_ring[0]},
+		{OBJ_MLA, OBJ_EXPERTS, l->mla_record, sizeof(struct mla_record),
+		 offsetof(struct mla_record, attend_head), l->experts_ring[0]},
+	};
+	const struct inbox experts = {OBJ_EXPERTS,
+				      OBJ_ROUTER,
+				      l->experts_record,
+				      sizeof(struct experts_record),
+				      offsetof(struct experts_record, feed_head),
+				      l->router_ring[1]};
+
+	if (role == ROLE_EXPERTS)
+		return waits(in, &experts, batch, seq);
+	if (role == ROLE_MLA)
+		return waits(in, &mla[0], batch, seq) || waits(in, &mla[1], batch, seq);
+	return waits(in, &router[0], batch, seq) || waits(in, &router[1], batch, seq);
+}
+
 /* The step that it was in, as its progress word has it. False: in none. */
 static bool take_step(const struct init *in, enum role role, struct recorder_entry *e)
 {
@@ -125,6 +176,8 @@ static bool take_step(const struct init *in, enum role role, struct recorder_ent
 		return false;
 	e->seq = step / 2;
 	e->batch = (uint32_t)(step % 2);
+	if (!is_open(in, role, e->batch, e->seq))
+		return false;
 	e->pass = msg_pass(e->seq, p->layers);
 	base = at(in, OBJ_ROUTER, l->router_area[e->batch][e->pass & 1]);
 	memcpy(&area, base, sizeof(area));

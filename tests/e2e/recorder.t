@@ -13,6 +13,7 @@ import time
 from node import BIN, Folder, Node, dial, done, ok, wait_until
 
 MTP = 1  # enum pass_kind
+SHAPE = ["--vocab", "32000"]  # with scalar code, long enough a step of the router to die in
 WANTED = {"router", "mla", "experts"}
 
 
@@ -48,7 +49,7 @@ def replay(f, entry, *options, model=None):
 def fly(f):
     """A node whose servers are killed while it works, until each has died within a step; returns how many kills it took."""
     record = os.path.join(f.path, "record")
-    node = Node(BIN, f.model, "--socket", f.socket, "--memory", "1G", "--slots", "8", "--recorder", record)
+    node = Node(BIN, f.model, "--socket", f.socket, "--memory", "1G", "--slots", "8", "--isa", "scalar", "--recorder", record)
     ok(node.wait_for("ready"), "a node starts", node.output())
     stop = threading.Event()
 
@@ -80,7 +81,7 @@ def fly(f):
 
 def main():
     with Folder() as f:
-        f.make_model()
+        f.make_model(*SHAPE)
         deaths = fly(f)
         seen, wrong, n, why = {}, [], 0, {}
         for entry in range(1, deaths + 1):
@@ -107,11 +108,11 @@ def main():
         print(f"# not run again: {why}")
         entry = min(seen.values(), default=1)
         other = os.path.join(f.path, "other")
-        subprocess.run([os.path.join(BIN, "penstock"), "synth", "v3-tiny", other, "--seed", "7"], check=True, capture_output=True)
+        subprocess.run([os.path.join(BIN, "penstock"), "synth", "v3-tiny", other, *SHAPE, "--seed", "7"], check=True, capture_output=True)
         r = replay(f, entry, model=other)
         ok(r.returncode == 5 and "other bits" in r.stdout, "with other weights the bits are others, and that is said", r.stdout + r.stderr)
         other = os.path.join(f.path, "smaller")
-        subprocess.run([os.path.join(BIN, "penstock"), "synth", "v3-tiny", other, "--layers", "2"], check=True, capture_output=True)
+        subprocess.run([os.path.join(BIN, "penstock"), "synth", "v3-tiny", other, *SHAPE, "--layers", "2"], check=True, capture_output=True)
         r = replay(f, entry, model=other)
         ok(r.returncode == 3 and "not the model of that node" in r.stderr, "another model is refused", r.stderr)
         with open(os.path.join(f.path, "record"), "r+b") as at:
