@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from live import Live, talkative
-from node import BIN, Folder, done, ok, wait_until
+from node import BIN, Folder, done, ok, processes_of, wait_until
 
 KILLS = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 OPTIONS = ["--memory", "160M", "--chunk", "16", "--context", "2048", "--slots", "40"]
@@ -23,9 +23,8 @@ def chaos(*options, **popen):
 
 def has_router(pid):
     """Whether the node that is the only child of `pid` has started its servers."""
-    r = subprocess.run(["pgrep", "-P", subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.strip() or "0", "-x", "router"],
-                       capture_output=True)
-    return r.returncode == 0
+    return any(program == "router" for _, _, init in processes_of(pid) for program, _, _ in processes_of(init))
+
 
 
 def report(process):

@@ -117,23 +117,28 @@ class Node:
 
     def processes(self):
         """[(program, generation, pid)] of the servers and their spares; a server without spares has generation 0."""
-        found = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/stat") as f:
-                    stat = f.read()
-                if int(stat.rsplit(")", 1)[1].split()[1]) == self.pid and stat.rsplit(")", 1)[1].split()[0] != "Z":
-                    with open(f"/proc/{pid}/cmdline") as f:
-                        words = f.read().split("\0")
-                    found.append((os.path.basename(words[0]), int(words[1]) if words[1:] and words[1].isdigit() else 0, int(pid)))
-            except (OSError, IndexError):
-                pass
-        return found
+        return processes_of(self.pid)
 
     def cpu_ticks(self):
         with open(f"/proc/{self.pid}/stat") as f:
             fields = f.read().rsplit(")", 1)[1].split()
         return int(fields[11]) + int(fields[12])
+
+
+def processes_of(parent):
+    """[(program, generation, pid)] of the living children of a process."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                stat = f.read()
+            if int(stat.rsplit(")", 1)[1].split()[1]) == parent and stat.rsplit(")", 1)[1].split()[0] != "Z":
+                with open(f"/proc/{pid}/cmdline") as f:
+                    words = f.read().split("\0")
+                found.append((os.path.basename(words[0]), int(words[1]) if words[1:] and words[1].isdigit() else 0, int(pid)))
+        except (OSError, IndexError):
+            pass
+    return found
 
 
 def runs_as(pid, name, argument):
