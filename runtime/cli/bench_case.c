@@ -48,19 +48,41 @@ static void add(struct bench_rep *r, const struct bench_look *from, const struct
 
 /* ---- Requests ---- */
 
-/* An id that the tokenizer has, by the bits of the seed. */
-static uint32_t draw_id(const struct index *ix, uint64_t *seed)
+/* Whether the tokenizer has the id. */
+static bool has_id(const struct index *ix, uint32_t id)
 {
 	const uint8_t *has = (const uint8_t *)ix + ix->candidates.off;
 
+	return !ix->candidates.count || (has[id / 8] >> id % 8 & 1);
+}
+
+/* An id that the tokenizer has, by the bits of the seed. */
+static uint32_t draw_id(const struct index *ix, uint64_t *seed)
+{
 	for (;;) {
 		uint32_t id;
 
 		*seed = *seed * 6364136223846793005u + 1442695040888963407u;
 		id = (uint32_t)((*seed >> 33) % ix->config.vocab_size);
-		if (!ix->candidates.count || (has[id / 8] >> id % 8 & 1))
+		if (has_id(ix, id))
 			return id;
 	}
+}
+
+/*
+ * The first id of prompt `number`: the node would not compute again what it has of a prompt that
+ * began alike, so that no two do until the vocabulary is used up.
+ */
+static uint32_t first_id(const struct index *ix, uint64_t number)
+{
+	uint64_t ids = 0, before;
+	uint32_t id = 0;
+
+	for (uint32_t i = 0; i < ix->config.vocab_size; i++)
+		ids += has_id(ix, i);
+	for (before = number % ids; !has_id(ix, id) || before--;)
+		id++;
+	return id;
 }
 
 char *bench_body(const struct index *ix, uint64_t number, uint64_t prompt, uint64_t tokens)
@@ -74,7 +96,7 @@ char *bench_body(const struct index *ix, uint64_t number, uint64_t prompt, uint6
 		return NULL;
 	fprintf(f, "{\"prompt\":[");
 	for (uint64_t i = 0; i < prompt; i++)
-		fprintf(f, "%s%u", i ? "," : "", draw_id(ix, &seed));
+		fprintf(f, "%s%u", i ? "," : "", i ? draw_id(ix, &seed) : first_id(ix, number));
 	fprintf(f,
 		"],\"max_tokens\":%llu,\"temperature\":1,\"top_p\":1,\"seed\":%llu,\"stream\":true,"
 		"\"stream_options\":{\"include_usage\":true}}",

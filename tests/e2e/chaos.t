@@ -26,7 +26,6 @@ def has_router(pid):
     return any(program == "router" for _, _, init in processes_of(pid) for program, _, _ in processes_of(init))
 
 
-
 def report(process):
     """(exit status, report, stderr)"""
     out, errors = process.communicate(timeout=800)
