@@ -77,6 +77,7 @@ enum log_kind {
 	X(RUNNING, BY(ROUTER), "running", "sequences running")                                     \
 	X(QUEUED, BY(ROUTER), "queued", "sequences waiting for a place")                           \
 	X(SLOTS, BY(EXPERTS), "slots", "routed experts that memory can hold")                      \
+	X(SLOTS_PINNED, BY(EXPERTS), "slots_pinned", "slots held between two steps: none")         \
 	X(HITS, BY(EXPERTS), "expert_hits", "experts found in slots")                              \
 	X(MISSES, BY(EXPERTS), "expert_misses", "experts read on demand")                          \
 	X(READ_BYTES, BY(EXPERTS), "read_bytes", "bytes read from the drive")                      \

@@ -1,7 +1,8 @@
 /*
  * `penstock chaos`: kills the servers of a node that works, and compares each reply with its
  * undisturbed twin. chaos.c has the command line, the order and the report, chaos_load.c the
- * requests, chaos_kill.c the deaths. Used by these only.
+ * requests, chaos_kill.c the deaths, chaos_look.c what a node has and where it stands. Used by
+ * these only.
  */
 #ifndef RUNTIME_CLI_CHAOS_H
 #define RUNTIME_CLI_CHAOS_H
@@ -91,16 +92,53 @@ struct chaos_kill {
 /* The process that listens on `socket`: init. */
 MUST_CHECK int chaos_find_init(const char *socket, pid_t *pid, struct err *e);
 
-/* What a node must not lose. */
-struct chaos_state {
-	uint64_t descriptors, maps, zombies, pages_free, busy;
-};
-void chaos_look(const struct chaos_kill *k, struct chaos_state *s);
-
 /* Waits, chooses and kills. Returns how many processes were killed. */
 unsigned chaos_kill(struct chaos_kill *k);
 
-/* Where every thread of the node waits, to stderr: for a stream that is stuck. */
-void chaos_print_threads(const struct chaos_kill *k);
+/* ---- Looking ---- */
+
+enum {
+	CHAOS_FOUND = 4 * ROLE_COUNT
+};
+
+/* A child of init. */
+struct chaos_found {
+	pid_t pid;
+	enum role role;
+	uint64_t generation; /* of a role, the lowest serves and the others are spares */
+};
+
+/* The servers that live, and how many have ended without being waited for. */
+unsigned chaos_find(const struct chaos_kill *k, struct chaos_found out[CHAOS_FOUND],
+		    uint64_t *zombies);
+/* Parent and state of a process; false if it is gone. */
+bool chaos_read_stat(pid_t pid, pid_t *parent, char *state);
+/* What the process is called by init: role and generation. False: no server. */
+bool chaos_describe(pid_t pid, struct chaos_found *f);
+
+/* The node's own objects, read-only, through init's descriptors: for its user and root. */
+struct chaos_view {
+	const void *object[OBJ_COUNT]; /* NULL: not mapped */
+	uint64_t bytes[OBJ_COUNT];
+	const struct node *node;
+	struct layout layout;
+};
+MUST_CHECK int chaos_view_open(struct chaos_view *v, pid_t init, struct err *e);
+void chaos_view_close(struct chaos_view *v);
+
+/* What a node must not lose. */
+struct chaos_state {
+	uint64_t descriptors, maps; /* init's */
+	uint64_t zombies, pages_free, busy;
+	/* slots that still wait for a read although nothing is computed, and those still pinned */
+	uint64_t slots, pins;
+};
+void chaos_look(const struct chaos_kill *k, const struct chaos_view *v, struct chaos_state *s);
+
+/*
+ * Where a node stands, to stderr, for a request that is stuck: generations, steps, rings, bells,
+ * passes, sequences, connections, slots, the last log records, and where every thread waits.
+ */
+void chaos_print_node(const struct chaos_kill *k, const struct chaos_view *v);
 
 #endif

@@ -6,11 +6,8 @@
 
 #include "runtime/clock.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -18,19 +15,11 @@
 #include <unistd.h>
 
 enum {
-	FOUND_MAX = 4 * ROLE_COUNT,
 	WAIT_MAX_US = 60 * 1000,
 	SOON_MAX_US = 2 * 1000, /* a death right behind another */
 	COMMITS = 200,          /* publish: up to this many commits behind a death */
 	COMMIT_WAIT_MS = 50,
 	BEGUN_WAIT_MS = 500
-};
-
-/* A child of init. */
-struct found {
-	pid_t pid;
-	enum role role;
-	uint64_t generation; /* of a role, the lowest serves and the others are spares */
 };
 
 static void sleep_us(uint64_t us)
@@ -62,153 +51,6 @@ int chaos_find_init(const char *socket_path, pid_t *pid, struct err *e)
 	if (fd >= 0)
 		close(fd);
 	return rc;
-}
-
-/* A file of /proc, at most len - 1 bytes, ended with a zero. Bytes read, -1: none. */
-static ssize_t read_proc(char *out, size_t len, pid_t pid, const char *name)
-{
-	char path[64];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	n = read(fd, out, len - 1);
-	close(fd);
-	out[n > 0 ? n : 0] = '\0';
-	return n;
-}
-
-/* Parent and state; false if the process is gone. */
-static bool read_stat(pid_t pid, pid_t *parent, char *state)
-{
-	char text[512], *end;
-	int p;
-
-	if (read_proc(text, sizeof(text), pid, "stat") <= 0)
-		return false;
-	end = strrchr(text, ')');
-	if (!end || sscanf(end + 1, " %c %d", state, &p) != 2)
-		return false;
-	*parent = p;
-	return true;
-}
-
-/* What the process is called by init: name, and behind it its generation. */
-static bool describe(pid_t pid, struct found *f)
-{
-	char line[128];
-	ssize_t n = read_proc(line, sizeof(line), pid, "cmdline");
-
-	if (n <= 0)
-		return false;
-	for (unsigned r = ROLE_CLIENT; r <= ROLE_EXPERTS; r++) {
-		size_t len = strlen(graph_roles[r].program);
-
-		if (strcmp(line, graph_roles[r].program))
-			continue;
-		*f = (struct found){.pid = pid, .role = (enum role)r};
-		if ((size_t)n > len + 1)
-			f->generation = strtoull(line + len + 1, NULL, 10);
-		return true;
-	}
-	return false;
-}
-
-/* The servers that live, and how many have ended without being waited for. */
-static unsigned find(const struct chaos_kill *k, struct found out[FOUND_MAX], uint64_t *zombies)
-{
-	DIR *d = opendir("/proc");
-	unsigned n = 0;
-
-	*zombies = 0;
-	for (struct dirent *entry; d && n < FOUND_MAX && (entry = readdir(d));) {
-		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10), parent;
-		char state;
-
-		if (pid <= 0 || !read_stat(pid, &parent, &state) || parent != k->init)
-			continue;
-		if (state == 'Z')
-			++*zombies;
-		else if (describe(pid, &out[n]))
-			n++;
-	}
-	if (d)
-		closedir(d);
-	return n;
-}
-
-static uint64_t count_entries(pid_t pid, const char *folder)
-{
-	char path[64];
-	uint64_t n = 0;
-	DIR *d;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, folder);
-	d = opendir(path);
-	while (d && readdir(d))
-		n++;
-	if (d)
-		closedir(d);
-	return n;
-}
-
-static uint64_t count_lines(pid_t pid, const char *name)
-{
-	char path[64];
-	uint64_t n = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	f = fopen(path, "re");
-	for (int c; f && (c = getc(f)) != EOF;)
-		n += c == '\n';
-	if (f)
-		fclose(f);
-	return n;
-}
-
-void chaos_look(const struct chaos_kill *k, struct chaos_state *s)
-{
-	struct found found[FOUND_MAX];
-
-	s->descriptors = count_entries(k->init, "fd");
-	s->maps = count_lines(k->init, "maps");
-	find(k, found, &s->zombies);
-	s->pages_free = watch_count(k->watch, COUNT_PAGES_FREE);
-	s->busy = watch_count(k->watch, COUNT_RUNNING) + watch_count(k->watch, COUNT_QUEUED);
-}
-
-void chaos_print_threads(const struct chaos_kill *k)
-{
-	static const char *const names[] = {"comm", "wchan", "syscall"};
-	struct found found[FOUND_MAX];
-	uint64_t zombies;
-	unsigned n = find(k, found, &zombies);
-
-	for (unsigned i = 0; i < n; i++) {
-		char path[64], text[256];
-		DIR *d;
-
-		snprintf(path, sizeof(path), "/proc/%d/task", (int)found[i].pid);
-		d = opendir(path);
-		for (struct dirent *t; d && (t = readdir(d));) {
-			pid_t tid = (pid_t)strtol(t->d_name, NULL, 10);
-
-			if (tid <= 0)
-				continue;
-			fprintf(stderr, "%d %s:", (int)tid, graph_roles[found[i].role].program);
-			for (unsigned j = 0; j < 3; j++) {
-				if (read_proc(text, sizeof(text), tid, names[j]) > 0)
-					fprintf(stderr, " %.*s", (int)strcspn(text, "\n"), text);
-			}
-			fputc('\n', stderr);
-		}
-		if (d)
-			closedir(d);
-	}
 }
 
 /* ---- One death ---- */
@@ -258,18 +100,19 @@ static uint64_t await_begun(const struct chaos_kill *k, enum role role, uint64_t
 }
 
 /* Kills by descriptor; false if the process is another one by now, or gone. */
-static bool kill_one(const struct chaos_kill *k, const struct found *f)
+static bool kill_one(const struct chaos_kill *k, const struct chaos_found *f)
 {
 	int fd = (int)syscall(SYS_pidfd_open, f->pid, 0);
-	struct found now;
+	struct chaos_found now;
 	pid_t parent;
 	char state;
 	bool done;
 
 	if (fd < 0)
 		return false;
-	done = read_stat(f->pid, &parent, &state) && parent == k->init && describe(f->pid, &now) &&
-	       now.role == f->role && !syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+	done = chaos_read_stat(f->pid, &parent, &state) && parent == k->init &&
+	       chaos_describe(f->pid, &now) && now.role == f->role &&
+	       !syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
 	close(fd);
 	return done;
 }
@@ -287,7 +130,7 @@ static uint32_t choose(struct chaos_kill *k)
 	return set;
 }
 
-static bool serves(const struct found *found, unsigned n, unsigned i)
+static bool serves(const struct chaos_found *found, unsigned n, unsigned i)
 {
 	for (unsigned j = 0; j < n; j++) {
 		if (found[j].role == found[i].role && found[j].generation < found[i].generation)
@@ -298,7 +141,7 @@ static bool serves(const struct found *found, unsigned n, unsigned i)
 
 unsigned chaos_kill(struct chaos_kill *k)
 {
-	struct found found[FOUND_MAX];
+	struct chaos_found found[CHAOS_FOUND];
 	uint32_t set = choose(k), killed = 0;
 	uint64_t wait = chaos_below(&k->seed, chaos_below(&k->seed, 5) ? WAIT_MAX_US : SOON_MAX_US),
 		 zombies, now;
@@ -312,7 +155,7 @@ unsigned chaos_kill(struct chaos_kill *k)
 	single = (enum role)(ROLE_CLIENT + __builtin_ctz(set));
 	if (!k->publish)
 		sleep_us(wait);
-	n = find(k, found, &zombies);
+	n = chaos_find(k, found, &zombies);
 	if (k->publish)
 		await_commits(k, single, 1 + k->turn / CHAOS_ROLES % COMMITS);
 	stepping = in_step(k, single);

@@ -229,6 +229,8 @@ bool experts_serve(struct experts *x, uint32_t batch, bool inside)
 	count_add(x->s.at.log, COUNT_STEPS, 1);
 	count_add(x->s.at.log, COUNT_ROWS, st.msg.rows);
 	count_add(x->s.at.log, COUNT_STEP_NS, clock_now_ns() - start);
+	if (!inside)
+		count_set(x->s.at.log, COUNT_SLOTS_PINNED, x->slots.pinned);
 	commit(&st, true);
 	server_progress(&x->s, UINT64_MAX, 0);
 	if (inside)

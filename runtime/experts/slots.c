@@ -299,6 +299,7 @@ uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert, enum strea
 		return SLOT_NONE;
 	slot--;
 	t->slot[slot].pins++;
+	t->pinned++;
 	if (t->slot[slot].reading)
 		read_promote(t, &t->slot[slot].job, queue);
 	policy_asked(&t->policy, layer, expert);
@@ -335,6 +336,7 @@ uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stre
 	sl->layer = layer;
 	sl->expert = expert;
 	sl->pins = queue != STREAM_HINT;
+	t->pinned += sl->pins;
 	sl->guessed = queue == STREAM_HINT;
 	sl->copy = 0;
 	*map_at(t, layer, expert) = slot + 1;
@@ -583,6 +585,7 @@ void slots_unpin(struct slots *t, uint32_t slot)
 	struct slot *sl = &t->slot[slot];
 
 	sl->pins--;
+	t->pinned--;
 	/*
 	 * another step that has pinned a bad one meets the same failure; the last one gives it up,
 	 * and what is still being read of it is asked for no longer

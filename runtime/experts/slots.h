@@ -43,7 +43,8 @@ struct slots {
 	uint32_t *map;          /* [layers][experts]: slot + 1, 0: not in a slot */
 	uint32_t *free;         /* [n_free]: slots without an expert */
 	uint32_t n, n_free;
-	bool all; /* there is a slot for every expert, once all are made */
+	uint64_t pinned; /* pins of all slots: 0 while no step is under way */
+	bool all;        /* there is a slot for every expert, once all are made */
 	/* [n_arriving]: slots being read, in the order in which they were asked for */
 	uint32_t *arriving;
 	uint32_t n_arriving;

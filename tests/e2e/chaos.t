@@ -37,7 +37,7 @@ def well(name, process, kills):
     ok(status == 0 and r.get("kills", 0) >= kills, f"{name}: it is done", f"{status} {r} {errors}")
     ok(r.get("differences") == 0 and r.get("errors") == 0 and r.get("stuck") == 0 and r.get("tokens", 0) > 0,
        f"{name}: every reply is that of the undisturbed node", f"{r} {errors}")
-    ok(r.get("lost") and not any(r["lost"].values()), f"{name}: nothing is lost", r)
+    ok("slots" in r.get("lost", {}) and not any(r["lost"].values()), f"{name}: nothing is lost", r)
     print(f"# {r}")
 
 
