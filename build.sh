@@ -17,7 +17,7 @@ root=$PWD
 roots=(runtime ipc drivers model boot images tests) # where C files are looked for
 
 # Programs are named after their folder, except these.
-declare -A program_name=([boot]=init [runtime/cli]=penstock)
+declare -A program_name=([boot]=init [runtime/cli]=penstock [runtime/cuda_cpu]=cuda-cpu)
 
 # Third-party sources: where they come from, package, version, file, SHA-256. Debian's patches to musl are not
 # applied, as the file that holds them comes and goes on mirrors: they repair iconv, which no program uses
@@ -29,6 +29,21 @@ sources=(
 	"trixie yyjson 0.10.0+ds yyjson_0.10.0+ds.orig.tar.xz ae6fde69a193e10afab426ef13f113d6903446405f9db9ee98bfb572bd6c961a"
 	"pypi llhttp 9.3.0.0 llhttp-9.3.0.0.tar.gz 0d989363e7fb6f270b9d49956e7a3945c26778f8c70a166815264309ac6a8295"
 )
+
+# The CUDA compiler and a disassembler, for `./build.sh cuda` alone: 106 MB, where the machine has no nvcc of this version.
+# NVIDIA's licence lets anybody use them; none of it is in what is built.
+cuda_version=13.0
+cuda_wheels=(
+	"nvidia-cuda-nvcc 13.0.88 56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03"
+	"nvidia-cuda-crt 13.0.88 2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4"
+	"nvidia-nvvm 13.0.88 c5f41ffeb6466944a026dfa5317d7d85355c119bbec279205d22f1869d1054e0"
+	"nvidia-cuda-runtime 13.0.96 7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548"
+	"nvidia-cuda-nvdisasm 13.2.51 5a7acf77c55d6d2911ed6155d4d5bc156ffadf9df7a68a89b0c1155f4b13688c"
+)
+cuda_archs="80 89 90 100 120"
+# No contraction but the written ones, subnormals are zero, division and root are the correctly rounded ones.
+cuda_flags="-std=c++17 -O3 --fmad=false -ftz=true -prec-div=true -prec-sqrt=true -Werror all-warnings \
+-Xptxas -warn-spills -Xptxas -Werror -I."
 
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
 -Wformat=2 -Wcast-align -Wwrite-strings -Wdouble-promotion -Wimplicit-fallthrough"
@@ -494,6 +509,7 @@ usage() {
 		  fuzz [SECONDS [NAME]]   every fuzz target, or one, for SECONDS each (10)
 		  image [MODEL [FILE]]    a disk that boots, of the demo model or another (build/demo.img)
 		  boot [FILE]             starts that disk in an emulated machine, console here, its socket at build/boot/s
+		  cuda                    the GPU's kernels, into build/cuda (fetches NVIDIA's compiler: 106 MB)
 		  install [PREFIX]        into PREFIX/libexec/penstock, with PREFIX/bin/penstock and units of systemd (/usr/local)
 		  clean                   deletes build/, except the downloads
 	EOF
@@ -792,12 +808,56 @@ command_boot() {
 	wait "${pids[0]}"
 }
 
+# The toolkit, from PyPI, into build/cuda/toolkit.
+fetch_cuda() {
+	local wheel name version sum list=build/cuda/wheels.txt
+	[ ! -e build/cuda/toolkit/ready ] || return 0
+	need pip3=python3-pip unzip=unzip
+	say "fetching the CUDA compiler (106 MB)"
+	mkdir -p build/cuda build/downloads
+	for wheel in "${cuda_wheels[@]}"; do
+		read -r name version sum <<<"$wheel"
+		echo "$name==$version --hash=sha256:$sum"
+	done >$list
+	pip3 download -q --require-hashes --no-deps -d build/downloads -r $list
+	rm -rf build/cuda/toolkit
+	mkdir -p build/cuda/toolkit
+	for wheel in "${cuda_wheels[@]}"; do
+		read -r name version sum <<<"$wheel"
+		unzip -q -o build/downloads/"${name//-/_}-$version"-*.whl -d build/cuda/toolkit
+	done
+	find build/cuda/toolkit -path '*/bin/*' -type f -exec chmod +x {} +
+	touch build/cuda/toolkit/ready
+}
+
+# The kernels for every architecture, and their listings, which tests/cuda/cubins.t reads.
+command_cuda() {
+	local nvcc arch source=drivers/cuda/kernels.cu out
+	mkdir -p build/cuda
+	need g++=g++
+	fetch_cuda
+	nvcc=$(find build/cuda/toolkit -path '*/bin/nvcc' -type f)
+	"$nvcc" --version | grep -q "release $cuda_version," || die "$nvcc is not CUDA $cuda_version"
+	out=build/cuda/kernels
+	if [ ! -e $out.ptx ] || [ -n "$(find build.sh ipc drivers/cuda -newer $out.ptx -print -quit)" ]; then
+		# shellcheck disable=SC2086 # a list of flags
+		printf '%s\n' $cuda_archs | xargs -P "$jobs" -I{} "$nvcc" $cuda_flags -cubin -arch=sm_{} $source -o $out.sm_{}.cubin
+		for arch in $cuda_archs; do
+			"$(find build/cuda/toolkit -path '*/bin/nvdisasm' -type f)" -c $out.sm_"$arch".cubin >$out.sm_"$arch".sass
+		done
+		# shellcheck disable=SC2086
+		"$nvcc" $cuda_flags -ptx -arch=sm_80 $source -o $out.new.ptx
+		mv $out.new.ptx $out.ptx
+	fi
+	ls -l build/cuda/*.cubin >&2
+}
+
 command_clean() {
 	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name downloads ! -name .lock -exec rm -rf {} +
 }
 
 case ${1-help} in
-build | run | test | lint | fuzz | image | boot | install | clean)
+build | run | test | lint | fuzz | image | boot | cuda | install | clean)
 	name=$1
 	shift
 	"command_$name" "$@"

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define WORDS_MTP "auto|on|off" /* enum mtp_mode */
+#define WORDS_GPU "off|cpu"     /* enum gpu_mode */
 #define WORDS_ISA "auto|scalar|avx2|avx512|avx512bf16"
 
 static bool is_template(const char *name)
@@ -73,6 +74,11 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 		{"mtp", OPT_ENUM, &o->mtp, .value = WORDS_MTP,
 		 .help = "draft tokens with the model's MTP module (auto: where it is seen to "
 			 "pay)"},
+		{"gpu", OPT_ENUM, &o->gpu, .value = WORDS_GPU,
+		 .help = "who executes command lists (off; cpu: a stand-in for a GPU, for tests)"},
+		{"gpu-slots", OPT_U64, &o->gpu_slots, .value = "N",
+		 .help = "routed experts kept in the GPU's memory (as many as have a slot)",
+		 .min = 1, .max = 1e9},
 		{"name", OPT_STRING, &o->name, .value = "NAME",
 		 .help = "the model's name to clients (the folder's name)"},
 		{"template", OPT_STRING, &o->template_name, .value = TEMPLATE_NAMES,

@@ -28,6 +28,8 @@ struct boot_options {
 	uint64_t slots, threads;  /* 0: by the plan, by the machine */
 	unsigned isa;             /* enum cpu_isa */
 	unsigned mtp;             /* enum mtp_mode */
+	unsigned gpu;             /* enum gpu_mode */
+	uint64_t gpu_slots;       /* 0: as many as there are in memory */
 	const char *trace_routes; /* file, NULL: none */
 	const char *recorder;     /* the same */
 	const char *root;         /* 64 hex digits that a packed store must have, NULL: any */

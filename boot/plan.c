@@ -13,6 +13,7 @@
 #include "model/attention.h"
 #include "model/ffn.h"
 #include "model/gate.h"
+#include "model/list.h"
 #include "model/mtp.h"
 #include "model/sampler.h"
 
@@ -77,6 +78,7 @@ static int set_figures(struct plan *p, struct plan_table *t, const struct plan_i
 			   .queue = 4 * (uint32_t)o->parallel,
 			   .workers = o->threads ? (uint32_t)o->threads : in->cpus,
 			   .isa = o->isa,
+			   .gpu = o->gpu,
 			   .mtp = in->score || !c->num_nextn_predict_layers ? MTP_OFF : o->mtp,
 			   .score = in->score,
 			   .verbose = o->verbose,
@@ -190,13 +192,35 @@ static uint64_t private_bytes(const struct plan *p, const struct plan_input *in)
 	return sum + (decode + 1ull) * p->vocab * sizeof(float) + sampler_scratch_bytes(p->vocab);
 }
 
+/* What passes take as lists, where there is somebody to execute them. */
+static void set_lists(struct plan *p, const struct model_config *c, const struct boot_options *o)
+{
+	uint64_t pages = (p->places + 1ull) * ((p->context + 255ull) / 256);
+
+	if (!p->gpu)
+		return;
+	p->gpu_slots = o->gpu_slots && o->gpu_slots < p->slots ? (uint32_t)o->gpu_slots : p->slots;
+	for (unsigned b = 0; b < BATCHES; b++) {
+		struct list_layout list;
+		struct list_out out;
+
+		list_layout(&list, c, p->rows[b], (uint32_t)pages, plan_logit_rows(p),
+			    p->places + 1);
+		list_out(&out, c, 0, p->rows[b], plan_logit_rows(p));
+		p->list_bytes[b] = list.bytes;
+		p->out_bytes[b] = out.bytes;
+	}
+}
+
 /* Adds everything up for the chunk, pages and slots of the plan. */
 static int add_up(struct plan *p, struct plan_table *t, const struct plan_input *in, struct err *e)
 {
 	struct layout l;
-	int rc = layout_make(&l, p, e);
 	uint64_t *b = t->bytes;
+	int rc;
 
+	set_lists(p, in->config, in->options);
+	rc = layout_make(&l, p, e);
 	if (rc)
 		return rc;
 	b[PART_RESIDENT] = p->resident_bytes + p->index_bytes;

@@ -19,6 +19,8 @@ void refusal_tick(struct init *in)
 		 offsetof(struct experts_record, refused)},
 		{OBJ_CLIENT, l->client_record, l->client_record_size,
 		 offsetof(struct client_record, refused)},
+		{OBJ_CUDA, l->cuda_record, sizeof(struct cuda_record),
+		 offsetof(struct cuda_record, refused)},
 	};
 
 	for (unsigned i = 0; i < REFUSERS; i++) {
@@ -31,7 +33,7 @@ void refusal_tick(struct init *in)
 		    r.count == in->refusals[i])
 			continue;
 		in->refusals[i] = r.count;
-		if (r.sender >= ROLE_CLIENT && r.sender <= ROLE_EXPERTS)
+		if ((r.sender >= ROLE_CLIENT && r.sender <= ROLE_EXPERTS) || r.sender == ROLE_CUDA)
 			supervise_kill_for(in, (enum role)r.sender, RESTART_REFUSED);
 	}
 }

@@ -116,7 +116,7 @@ void stage_signal(struct init *in, int signo)
 
 /* Who is stopped together, in this order: the client role and scribe last. */
 static const uint32_t stop_groups[] = {
-	BY(SURVEY) | BY(LOADER) | BY(ROUTER) | BY(MLA) | BY(EXPERTS),
+	BY(SURVEY) | BY(LOADER) | BY(ROUTER) | BY(MLA) | BY(EXPERTS) | BY(CUDA),
 	BY(CLIENT),
 	BY(SCRIBE),
 };

@@ -46,9 +46,12 @@ int start_programs(struct init *in, struct err *e)
 	path[n] = '\0';
 	slash = strrchr(path, '/') + 1;
 	for (unsigned role = ROLE_INIT + 1; role < ROLE_COUNT; role++) {
-		const char *name = role == ROLE_CLIENT && in->options.client
-					   ? in->options.client
-					   : graph_roles[role].program;
+		const char *name = role == ROLE_CLIENT && in->options.client ? in->options.client
+				   : role == ROLE_CUDA                       ? "cuda-cpu"
+						       : graph_roles[role].program;
+
+		if (role == ROLE_CUDA && in->options.gpu == GPU_OFF)
+			continue;
 
 		snprintf(slash, (size_t)(path + sizeof(path) - slash), "%.60s", name);
 		in->server[role].program = open(path, O_PATH | O_CLOEXEC);
@@ -348,10 +351,11 @@ static int make_objects(struct init *in, struct err *e)
 	static const struct {
 		enum object object;
 		bool writable;
-	} maps[] = {{OBJ_CONNS, true},     {OBJ_SLOTS, true},        {OBJ_CLIENT, false},
-		    {OBJ_ROUTER, false},   {OBJ_MLA, false},         {OBJ_EXPERTS, false},
-		    {OBJ_RESIDENT, false}, {OBJ_LOG_CLIENT, false},  {OBJ_LOG_ROUTER, false},
-		    {OBJ_LOG_MLA, false},  {OBJ_LOG_EXPERTS, false}, {OBJ_RECORDER, true}};
+	} maps[] = {{OBJ_CONNS, true},       {OBJ_SLOTS, true},     {OBJ_CLIENT, false},
+		    {OBJ_ROUTER, false},     {OBJ_MLA, false},      {OBJ_EXPERTS, false},
+		    {OBJ_CUDA, false},       {OBJ_RESIDENT, false}, {OBJ_LOG_CLIENT, false},
+		    {OBJ_LOG_ROUTER, false}, {OBJ_LOG_MLA, false},  {OBJ_LOG_EXPERTS, false},
+		    {OBJ_RECORDER, true}};
 	int rc = objects_make(&in->objects, &in->layout, e);
 
 	for (unsigned i = 0; !rc && i < sizeof(maps) / sizeof(maps[0]); i++)
@@ -462,5 +466,7 @@ int start_servers(struct init *in, struct err *e)
 	stage_set(in, STAGE_LOADING);
 	for (unsigned i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
 		supervise_want(in, roles[i]);
+	if (in->node->plan.gpu != GPU_OFF)
+		supervise_want(in, ROLE_CUDA);
 	return 0;
 }

@@ -43,7 +43,8 @@ static const struct server_kind {
 	enum kind kind;
 	const char *argument;
 	bool messages, files, bell, uring;
-	bool spare; /* one stands by; it is given its generation, others their argument */
+	bool spare;    /* one stands by */
+	bool numbered; /* it is given its generation, as a spare is; others their argument */
 } kinds[ROLE_COUNT] = {
 	[ROLE_SURVEY] = {.kind = KIND_TASK, .argument = "survey", .messages = true, .files = true},
 	[ROLE_LOADER] = {.kind = KIND_TASK, .argument = "loader", .messages = true, .files = true},
@@ -52,6 +53,7 @@ static const struct server_kind {
 	[ROLE_MLA] = {.kind = KIND_SERVER, .spare = true},
 	[ROLE_EXPERTS] = {.kind = KIND_SERVER, .uring = true, .spare = true},
 	[ROLE_SCRIBE] = {.kind = KIND_SERVER, .messages = true},
+	[ROLE_CUDA] = {.kind = KIND_SERVER, .messages = true, .numbered = true},
 };
 
 static enum kind kind_of(const struct init *in, enum role role)
@@ -168,9 +170,9 @@ static int launch(struct init *in, enum role role, struct process *p, uint64_t t
 	in->spawn.name = name_of(in, role);
 	in->spawn.role = role;
 	in->spawn.parses = kinds[role].files;
-	in->spawn.argument = kinds[role].argument ? kinds[role].argument
-			     : kinds[role].spare  ? generation
-						  : NULL;
+	in->spawn.argument = kinds[role].argument                        ? kinds[role].argument
+			     : kinds[role].spare || kinds[role].numbered ? generation
+									 : NULL;
 	in->spawn.program = s->program;
 	/* the last try may say why it fails */
 	in->spawn.messages = kinds[role].messages || kind_of(in, role) == KIND_TOOL ||
@@ -362,6 +364,8 @@ static void restart_or_end(struct init *in, enum role role, const siginfo_t *si)
 		restart(in, role, si);
 		return;
 	}
+	if (role == ROLE_CUDA) /* the circle does without */
+		return;
 	err_set(&in->error, -EIO, "%s cannot start: %s %d, %d times in a row", name_of(in, role),
 		si->si_code == CLD_EXITED ? "exit status" : "signal", si->si_status, BAD_STARTS);
 	supervise_end(in, STATUS_FAILED);
@@ -466,6 +470,10 @@ void supervise_died(struct init *in, enum role role)
 		return;
 	give_up_process(in, role, &s->live);
 	s->state = SERVER_OFF;
+	/* release: its object is as it will stay; pairs with lists_alive */
+	if (role == ROLE_CUDA)
+		atomic_store_explicit(&in->node->cuda_gone, generation_of(in, role),
+				      memory_order_release);
 	log_death(in, role, &si);
 	if (in->stage != STAGE_STOPPING && kind_of(in, role) == KIND_SERVER)
 		recorder_take(in, role, &si);

@@ -21,7 +21,8 @@
 	X(ROUTER, "router", "sequences and schedule, embedding, gates, head, sampler")             \
 	X(MLA, "mla", "attention and the latent KV pages")                                         \
 	X(EXPERTS, "experts", "slots, the drive, feed-forward blocks")                             \
-	X(SCRIBE, "scribe", "turns log records, traces and recorder into text and files")
+	X(SCRIBE, "scribe", "turns log records, traces and recorder into text and files")          \
+	X(CUDA, "cuda", "executes command lists, on a GPU or in place of one")
 
 #define ROLE_ENUM(role, program, what) ROLE_##role,
 enum role {
@@ -39,21 +40,25 @@ enum role {
  */
 #define OBJECT_LIST(X)                                                                             \
 	X(NODE, INIT,                                                                              \
-	  BY(SURVEY) | BY(LOADER) | BY(CLIENT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS) | BY(SCRIBE),  \
+	  BY(SURVEY) | BY(LOADER) | BY(CLIENT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS) | BY(SCRIBE) | \
+		  BY(CUDA),                                                                        \
 	  "plan, file table, generations, stage of the node")                                      \
 	X(BELLS, NOBODY, 0, "futex words and init_idle: written by all, believed by none")         \
-	X(INDEX, SURVEY, BY(INIT) | BY(LOADER) | BY(CLIENT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS),  \
+	X(INDEX, SURVEY,                                                                           \
+	  BY(INIT) | BY(LOADER) | BY(CLIENT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS) | BY(CUDA),      \
 	  "config, tensors, extents, tokenizer; sealed once surveyed")                             \
-	X(RESIDENT, LOADER, BY(INIT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS),                         \
+	X(RESIDENT, LOADER, BY(INIT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS) | BY(CUDA),              \
 	  "resident weights; sealed once loaded")                                                  \
-	X(SLOTS, NOBODY, BY(EXPERTS),                                                              \
+	X(SLOTS, NOBODY, BY(EXPERTS) | BY(CUDA),                                                   \
 	  "routed experts, written by the drive through init's io_uring")                          \
-	X(KV, MLA, 0, "latent KV pages")                                                           \
-	X(ROUTER, ROUTER, BY(INIT) | BY(CLIENT) | BY(MLA) | BY(EXPERTS) | BY(SCRIBE),              \
+	X(KV, MLA, BY(CUDA), "latent KV pages")                                                    \
+	X(ROUTER, ROUTER, BY(INIT) | BY(CLIENT) | BY(MLA) | BY(EXPERTS) | BY(SCRIBE) | BY(CUDA),   \
 	  "sequences, page tables, pass areas, embedding rows, routes, token logs")                \
-	X(MLA, MLA, BY(INIT) | BY(ROUTER) | BY(EXPERTS), "rows after attention")                   \
-	X(EXPERTS, EXPERTS, BY(INIT) | BY(ROUTER) | BY(MLA),                                       \
+	X(MLA, MLA, BY(INIT) | BY(ROUTER) | BY(EXPERTS) | BY(CUDA), "rows after attention")        \
+	X(EXPERTS, EXPERTS, BY(INIT) | BY(ROUTER) | BY(MLA) | BY(CUDA),                            \
 	  "rows after the feed-forward block, slot table")                                         \
+	X(CUDA, CUDA, BY(INIT) | BY(ROUTER) | BY(MLA) | BY(EXPERTS),                               \
+	  "results of passes on the GPU, and which experts it lacks")                              \
 	X(CLIENT, CLIENT, BY(INIT) | BY(ROUTER),                                                   \
 	  "connection records, requests, outgoing byte rings")                                     \
 	X(CONNS, INIT, BY(CLIENT), "incoming byte rings and what init did with the outgoing ones") \
@@ -83,7 +88,12 @@ enum object {
 	X(FEED, ROUTER, EXPERTS, 1, "rows, and the experts they need")                             \
 	X(ATTEND, EXPERTS, MLA, 1, "rows await the next layer's attention")                        \
 	X(FINISH, EXPERTS, ROUTER, 1, "rows await the head")                                       \
-	X(ANNOUNCE, CLIENT, ROUTER, 0, "a connection's request has changed")
+	X(ANNOUNCE, CLIENT, ROUTER, 0, "a connection's request has changed")                       \
+	X(LIST, ROUTER, CUDA, 1, "a whole pass for the GPU")                                       \
+	X(DONE, CUDA, ROUTER, 1, "that pass has ended")                                            \
+	X(STORE, CUDA, MLA, 1, "its cached rows await their pages")                                \
+	X(MISSING, CUDA, EXPERTS, 1, "a list waits for experts")                                   \
+	X(LOAD, EXPERTS, CUDA, 1, "experts for it")
 
 #define RING_ENUM(ring, producer, consumer, batched, what) RING_##ring,
 enum ring_name {

@@ -50,6 +50,7 @@ static uint64_t layout_router(struct layout *l, const struct plan *p)
 	l->router_record = take(&c, 1, 1, record_bytes(rec.at));
 	l->router_ring[0] = take(&c, BATCHES, RING_ENTRIES, sizeof(struct msg));
 	l->router_ring[1] = take(&c, BATCHES, RING_ENTRIES, sizeof(struct msg));
+	l->router_ring[2] = take(&c, BATCHES, RING_ENTRIES, sizeof(struct msg));
 	for (unsigned b = 0; b < BATCHES; b++) {
 		struct cursor a = {.at = sizeof(struct pass_area) +
 					 p->rows[b] * sizeof(struct pass_row)};
@@ -66,6 +67,10 @@ static uint64_t layout_router(struct layout *l, const struct plan *p)
 			take(&c, (uint64_t)p->layers * p->rows[b], p->top_k, sizeof(float));
 		l->router_error[b] = take(&c, p->rows[b], 1, sizeof(uint64_t));
 		rec.overflow |= a.overflow;
+	}
+	for (unsigned b = 0; b < BATCHES; b++) {
+		for (unsigned side = 0; side < 2; side++)
+			l->router_list[b][side] = take(&c, 1, 1, p->list_bytes[b]);
 	}
 	l->router_page_ids = take(&c, p->pages, 256, sizeof(uint32_t));
 	l->router_tokens = take(&c, CONN_PLACES, p->context, sizeof(struct token_entry));
@@ -91,7 +96,7 @@ static uint64_t layout_experts(struct layout *l, const struct plan *p)
 	struct cursor c = cursor_start();
 
 	l->experts_record = take(&c, 1, 1, record_bytes(sizeof(struct experts_record)));
-	for (unsigned i = 0; i < 2; i++)
+	for (unsigned i = 0; i < 3; i++)
 		l->experts_ring[i] = take(&c, BATCHES, RING_ENTRIES, sizeof(struct msg));
 	for (unsigned b = 0; b < BATCHES; b++) {
 		l->experts_rows[b] = take(&c, p->rows[b], l->row_stride, sizeof(float));
@@ -100,11 +105,33 @@ static uint64_t layout_experts(struct layout *l, const struct plan *p)
 				take(&c, p->rows[b], l->row_stride, sizeof(float));
 		l->experts_error[b] = take(&c, p->rows[b], 1, sizeof(uint64_t));
 	}
+	for (unsigned b = 0; p->gpu && b < BATCHES; b++)
+		l->experts_load[b] = take(&c, 1, 1, LOAD_BYTES);
 	l->experts_slots = take(&c, p->slots, 1, sizeof(uint64_t));
 	l->experts_policy = take(&c, 1, 1, sizeof(struct policy_head));
 	l->experts_visits = take(&c, p->layers, 1, sizeof(uint32_t));
 	l->experts_known = take(&c, p->layers, p->experts, sizeof(struct policy_expert));
 	return finish(&c, l, OBJ_EXPERTS);
+}
+
+static uint64_t layout_cuda(struct layout *l, const struct plan *p)
+{
+	struct cursor c = cursor_start();
+
+	l->cuda_record = take(&c, 1, 1, record_bytes(sizeof(struct cuda_record)));
+	for (unsigned i = 0; i < 3; i++)
+		l->cuda_ring[i] = take(&c, BATCHES, RING_ENTRIES, sizeof(struct msg));
+	for (unsigned b = 0; p->gpu && b < BATCHES; b++) {
+		struct cursor s = {.at = store_copies(p->rows[b])};
+
+		take(&s, p->places + 1ull, 1, sizeof(struct pass_copy));
+		for (unsigned side = 0; side < 2; side++) {
+			l->cuda_out[b][side] = take(&c, 1, 1, p->out_bytes[b] + 256);
+			l->cuda_store[b][side] = take(&c, 1, 1, s.at);
+		}
+		l->cuda_missing[b] = take(&c, 1, 1, sizeof(struct gpu_missing) + 2ull * p->experts);
+	}
+	return finish(&c, l, OBJ_CUDA);
 }
 
 static uint64_t layout_clients(struct layout *l, const struct plan *p)
@@ -173,7 +200,7 @@ int layout_make(struct layout *l, const struct plan *p, struct err *e)
 	l->x_stride = (p->hidden + 127u) & ~127u;
 	l->pages_per_seq = (uint32_t)((p->context + 255ull) / 256);
 	bad = __builtin_mul_overflow(p->places + 1ull, l->pages_per_seq, &l->page_list_max);
-	bad |= layout_router(l, p) | layout_mla(l, p) | layout_experts(l, p) |
+	bad |= layout_router(l, p) | layout_mla(l, p) | layout_experts(l, p) | layout_cuda(l, p) |
 	       layout_clients(l, p) | layout_plain(l, p);
 	l->bytes[OBJ_NODE] = (sizeof(struct node) + 4095) & ~4095ull;
 	l->bytes[OBJ_BELLS] =

@@ -42,6 +42,12 @@ enum mtp_mode {
 	MTP_OFF
 };
 
+/* Who executes command lists (--gpu). */
+enum gpu_mode {
+	GPU_OFF,
+	GPU_CPU /* the executor of the CPU stands in for a GPU: for tests */
+};
+
 /*
  * The figures of a running node, from the index and the command line; made by boot/plan.c. Plain
  * numbers.
@@ -71,6 +77,13 @@ struct plan {
 	uint32_t recorder;        /* 1: init keeps what servers were doing when they died */
 	uint32_t moe_layers;      /* main layers with routed experts */
 	uint32_t first_moe_layer; /* the first of them; 0 if there is none */
+	/*
+	 * Command lists: whether passes may go to the role `cuda`, how many experts it keeps, and
+	 * what a pass takes as a list and as results (model/list.h); all 0 without it.
+	 */
+	uint32_t gpu; /* enum gpu_mode */
+	uint32_t gpu_slots;
+	uint64_t list_bytes[BATCHES], out_bytes[BATCHES];
 	uint64_t kv_page_bytes;
 	uint64_t slot_bytes;  /* multiple of DRIVE_ALIGN */
 	uint64_t piece_bytes; /* slots_per_piece * slot_bytes */
@@ -100,6 +113,15 @@ static inline uint32_t plan_kept_rows(const struct plan *p, uint32_t batch)
 static inline uint32_t plan_set_rows(const struct plan *p, uint32_t batch)
 {
 	return plan_kept_rows(p, batch) + plan_kept_rows(p, batch) / p->top_k;
+}
+
+/* Rows of a pass that may want logits. */
+static inline uint32_t plan_logit_rows(const struct plan *p)
+{
+	uint32_t rows = p->rows[0] > p->rows[1] ? p->rows[0] : p->rows[1];
+
+	/* decode rows and health's, or in a score run every row of a chunk */
+	return p->score ? rows : p->rows[BATCH_DECODE] + 1;
 }
 
 enum {
@@ -216,7 +238,8 @@ struct refusal {
 };
 
 enum {
-	REFUSERS = 4 /* roles whose record has a struct refusal: router, mla, experts, client */
+	REFUSERS =
+		5 /* roles whose record has a struct refusal: router, mla, experts, client, cuda */
 };
 
 /* What a batch is doing; committed by router with each hop. */
@@ -241,6 +264,9 @@ struct router_head {
 	uint64_t clock;              /* admissions so far */
 	uint64_t names;              /* page names given so far */
 	struct router_batch batch[BATCHES];
+	uint64_t list_tail[BATCHES], done_head[BATCHES];
+	uint64_t on_gpu
+		[BATCHES];    /* the generation of cuda that runs the batch's pass; 0: the circle */
 	uint64_t health_hash; /* of the known-answer logits at start; 0: not yet */
 	uint64_t health_ns; /* CLOCK_MONOTONIC of the last token or health pass that came through */
 };
@@ -295,6 +321,7 @@ struct mla_record {
 	uint64_t attend0_head[BATCHES], attend_head[BATCHES], route_tail[BATCHES];
 	struct refusal refused;
 	uint64_t pass[BATCHES]; /* the last pass of which a step was committed or dropped */
+	uint64_t store_head[BATCHES];
 };
 
 struct experts_record {
@@ -305,6 +332,47 @@ struct experts_record {
 	uint32_t part_next
 		[BATCHES]; /* experts below this id are in the accumulators of side part_side */
 	uint32_t part_side[BATCHES];
+	uint64_t missing_head[BATCHES], load_tail[BATCHES];
+};
+
+/* ---- cuda's record, and what lies in its object and in experts' for it ---- */
+
+struct cuda_record {
+	uint64_t list_head[BATCHES], load_head[BATCHES];
+	uint64_t done_tail[BATCHES], store_tail[BATCHES], missing_tail[BATCHES];
+	struct refusal refused;
+	uint64_t ready; /* the generation whose device is ready for passes; 0: none yet */
+};
+
+enum {
+	LOAD_EXPERTS = 64, /* of one list of experts at most */
+	LOAD_COMMANDS = 6 * LOAD_EXPERTS,
+	LOAD_BYTES = 160 * LOAD_COMMANDS + 64 /* struct list_head, struct command [LOAD_COMMANDS] */
+};
+
+/* Experts that a list waits for: at cuda_missing. */
+struct gpu_missing {
+	uint64_t seq; /* of the message */
+	uint32_t n, pad;
+	/* then uint16_t [experts], ascending */
+};
+
+/* How a pass's cached rows go to their pages: at cuda_store, struct store_head, then its parts. */
+struct store_head {
+	uint64_t seq;
+	uint32_t rows, copies, first_layer, last_layer;
+	/* then struct store_row [rows of the batch], struct pass_copy [places + 1] */
+	uint64_t zero[5];
+};
+/* Where the copies lie behind the rows of a batch of that capacity. */
+static inline uint64_t store_copies(uint32_t rows)
+{
+	return 64 + 16ull * rows;
+}
+struct store_row {
+	uint32_t page, position;
+	uint32_t clear; /* MTP's first row: positions below it are missing */
+	uint32_t skip;  /* the row has failed */
 };
 
 /*
@@ -421,6 +489,7 @@ struct node {
 	_Atomic uint64_t generation[ROLE_COUNT]; /* of the living process of a role, from 1 */
 	_Atomic uint32_t unwell[ROLE_COUNT];     /* enum node_unwell, for /health */
 	struct node_poison poison[ROLE_COUNT];
+	_Atomic uint64_t cuda_gone; /* the last generation of cuda that has died */
 	/* experts' io_urings of generations up to this one are empty (machinery 10) */
 	_Atomic uint64_t uring_empty;
 	/*
@@ -441,7 +510,7 @@ struct layout {
 	uint64_t bytes[OBJ_COUNT]; /* size of each object */
 
 	uint64_t router_record, router_record_size;
-	uint64_t router_ring[2];          /* ATTEND0 [BATCHES][RING_ENTRIES], FEED the same */
+	uint64_t router_ring[3];          /* ATTEND0 [BATCHES][RING_ENTRIES], FEED the same */
 	uint64_t router_area[BATCHES][2]; /* pass areas by pass & 1 */
 	uint64_t area_copies[BATCHES], area_pages[BATCHES]; /* inside an area */
 	uint64_t router_rows[BATCHES];         /* layer-0 input rows, FP32 [rows][row_stride] */
@@ -458,12 +527,19 @@ struct layout {
 	uint64_t mla_x[BATCHES];       /* BF16 [rows][x_stride]: input of gate and experts */
 	uint64_t mla_error[BATCHES];
 
-	uint64_t experts_record, experts_ring[2]; /* ATTEND, FINISH [BATCHES][RING_ENTRIES] */
+	uint64_t experts_record, experts_ring[3]; /* ATTEND, FINISH, LOAD [BATCHES][RING_ENTRIES] */
 	uint64_t experts_rows[BATCHES];           /* residual after the feed-forward block */
 	uint64_t experts_acc[BATCHES][2];         /* accumulators, FP32 [rows][row_stride] */
 	uint64_t experts_error[BATCHES];
 	uint64_t experts_slots; /* _Atomic uint64_t [slots]: slot_word */
 	uint64_t experts_policy, experts_visits, experts_known; /* the cache policy's parts */
+
+	uint64_t router_list[BATCHES][2];   /* by pass & 1: struct list_head and its parts */
+	uint64_t experts_load[BATCHES];     /* LOAD_BYTES */
+	uint64_t cuda_record, cuda_ring[3]; /* DONE, STORE, MISSING [BATCHES][RING_ENTRIES] */
+	uint64_t cuda_out[BATCHES][2];      /* by pass & 1: struct list_out of model/list.h */
+	uint64_t cuda_store[BATCHES][2];    /* struct store_head and its parts */
+	uint64_t cuda_missing[BATCHES];     /* struct gpu_missing */
 
 	uint64_t client_record, client_record_size; /* rings' record: struct client_record */
 	uint64_t client_ring;                       /* ANNOUNCE */

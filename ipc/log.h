@@ -68,6 +68,9 @@ enum log_kind {
 	X(TOKENS, BY(ROUTER), "tokens", "tokens sampled")                                          \
 	X(PASSES, BY(ROUTER), "passes", "forward passes")                                          \
 	X(MTP_PASSES, BY(ROUTER), "mtp_passes", "passes of the MTP module")                        \
+	X(GPU_PASSES, BY(ROUTER), "gpu_passes", "passes given to the GPU")                         \
+	X(GPU_LOST, BY(ROUTER), "gpu_lost_passes", "of them, run again because it had died")       \
+	X(GPU_LOADS, BY(EXPERTS), "gpu_loads", "experts copied to the GPU's memory")               \
 	X(DRAFTED, BY(ROUTER), "drafted_tokens", "drafts that a pass verified")                    \
 	X(ACCEPTED_DRAFTS, BY(ROUTER), "accepted_tokens", "drafts that were the next token")       \
 	X(MTP_GAIN, BY(ROUTER), "mtp_gain_permille",                                               \

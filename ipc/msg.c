@@ -2,6 +2,7 @@
 #include "ipc/msg.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 const char *msg_kind_name(uint32_t kind)
 {
@@ -19,9 +20,11 @@ static int check_layer(const struct msg *m, const struct msg_bounds *b, struct e
 {
 	uint64_t hop = m->seq % (b->layers + 2ull);
 	/*
-	 * FINISH is hop L + 1 whatever the last layer was: an MTP or health pass leaves layers out
+	 * FINISH (DONE, STORE) is hop L + 1 whatever the last layer was: an MTP or health pass
+	 * leaves layers out
 	 */
-	uint64_t want = m->kind == MSG_FINISH ? b->layers + 1ull : m->layer + 1ull;
+	bool ends = m->kind == MSG_FINISH || m->kind == MSG_DONE || m->kind == MSG_STORE;
+	uint64_t want = ends ? b->layers + 1ull : m->layer + 1ull;
 
 	if (m->layer >= b->layers)
 		return err_set(e, -EBADMSG, "message %s: layer %u of %u", msg_kind_name(m->kind),

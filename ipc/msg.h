@@ -16,7 +16,12 @@
 	X(ROUTE, 2, "mla to router: rows of `layer` await their experts")                          \
 	X(FEED, 3, "router to experts: rows of `layer`, and the experts they need")                \
 	X(FINISH, 4, "experts to router: rows have passed the last layer")                         \
-	X(ANNOUNCE, 6, "gateway to router: connection `row0` has request number `seq`")
+	X(ANNOUNCE, 6, "gateway to router: connection `row0` has request number `seq`")            \
+	X(LIST, 7, "router to cuda: the list of a pass")                                           \
+	X(DONE, 8, "cuda to router: the pass has ended")                                           \
+	X(STORE, 9, "cuda to mla: cached rows of the pass")                                        \
+	X(MISSING, 10, "cuda to experts: the list waits in `layer`")                               \
+	X(LOAD, 11, "experts to cuda: a list that brings experts of `layer`")
 
 #define MSG_ENUM(name, value, what) MSG_##name = value,
 enum msg_kind {

@@ -76,6 +76,12 @@ static const struct rule experts_rules[] = {
 	IF(io_uring_enter, 0, EQUAL, FD_URING, "the ring of init"),
 };
 
+/* The one that stands in for a GPU. */
+static const struct rule cuda_rules[] = {
+	SERVER_RULES,
+	TIMED_RULES,
+};
+
 static const struct rule scribe_rules[] = {
 	CALL(futex),
 	TIMED_RULES,
@@ -121,10 +127,11 @@ static const struct {
 	{                                                                                          \
 		t, sizeof(t) / sizeof(*(t))                                                        \
 	}
-	[ROLE_SURVEY] = TABLE(survey_rules), [ROLE_LOADER] = TABLE(loader_rules),
-	[ROLE_CLIENT] = TABLE(client_rules), [ROLE_ROUTER] = TABLE(router_rules),
-	[ROLE_MLA] = TABLE(mla_rules),       [ROLE_EXPERTS] = TABLE(experts_rules),
-	[ROLE_SCRIBE] = TABLE(scribe_rules), [SANDBOX_SCORE] = TABLE(score_rules),
+	[ROLE_SURVEY] = TABLE(survey_rules),  [ROLE_LOADER] = TABLE(loader_rules),
+	[ROLE_CLIENT] = TABLE(client_rules),  [ROLE_ROUTER] = TABLE(router_rules),
+	[ROLE_MLA] = TABLE(mla_rules),        [ROLE_EXPERTS] = TABLE(experts_rules),
+	[ROLE_SCRIBE] = TABLE(scribe_rules),  [ROLE_CUDA] = TABLE(cuda_rules),
+	[SANDBOX_SCORE] = TABLE(score_rules),
 };
 
 /* ---- What the kernel has ---- */

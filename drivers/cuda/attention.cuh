@@ -117,7 +117,7 @@ DEVICE void absorb(const struct job *j, const struct matrix *kv_b, uint32_t head
 		q[((size_t)(r0 + threadIdx.x) * s->heads + head) * s->key + s->key - 1] = 0;
 }
 
-OUTLINE void do_absorb(const struct job *j)
+DEVICE void do_absorb(const struct job *j)
 {
 	const struct matrix m = matrix_of(j, &j->c->weight);
 	const uint32_t tiles = (j->c->rows + ABSORB_ROWS - 1) / ABSORB_ROWS;
@@ -164,7 +164,8 @@ DEVICE void scores(struct attention *a, const struct dev_shape *s, const uint16_
 			load_bf16(w, (const char *)key, k, n, even);
 			UNROLL
 			for (int h = 0; h < HEADS_ONCE; h++) {
-				load_bf16(x, (const char *)a->q[h0 + h], k, k + 16, true);
+				NO_HOIST();
+				load_padded(x, a->q[h0 + h], k);
 				lanes_add(lane[h], w, x);
 			}
 		}
@@ -405,7 +406,7 @@ DEVICE bool is_split(const struct job *j)
 	return j->c->rows <= 8;
 }
 
-OUTLINE void do_attend(const struct job *j)
+DEVICE void do_attend(const struct job *j)
 {
 	struct attention *a = (struct attention *)j->shared;
 	const uint32_t groups = (j->g->shape.heads + HEADS - 1) / HEADS;
@@ -453,7 +454,7 @@ DEVICE void attend_join(const struct job *j, uint32_t r, uint32_t head)
 	leave_head(j, r, head, sum, norm);
 }
 
-OUTLINE void do_attend_join(const struct job *j)
+DEVICE void do_attend_join(const struct job *j)
 {
 	const uint32_t heads = j->g->shape.heads;
 

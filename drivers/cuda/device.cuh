@@ -12,9 +12,9 @@
 
 #ifdef __CUDACC__
 #define DEVICE     static __device__ __forceinline__
-#define OUTLINE    static __device__ __noinline__ /* one for each command: registers of its own */
 #define UNROLL     _Pragma("unroll")
-#define UNROLL_2   _Pragma("unroll 2")
+#define UNROLL_1   _Pragma("unroll 1") /* where registers are short */
+#define NO_HOIST() asm volatile("" ::: "memory") /* the same: loads stay behind it */
 #endif
 
 #define ALL_LANES 0xffffffffu
@@ -149,58 +149,66 @@ DEVICE bool is_even(const void *data, size_t row_bytes)
 	return ((uintptr_t)data | row_bytes) % 16 == 0;
 }
 
+/* `bytes` of up to 16 from any address, +0 behind them: rows that are ragged, or at odd addresses. */
+DEVICE uint4 load_ragged(const char *from, uint32_t bytes)
+{
+	uint4 v;
+
+	v.x = v.y = v.z = v.w = 0;
+	UNROLL_1
+	for (uint32_t i = 16; i-- > 0;) { /* the last first: each moves the others up */
+		uint32_t byte = i < bytes ? (unsigned char)from[i] : 0;
+
+		v.w = v.w << 8 | v.z >> 24;
+		v.z = v.z << 8 | v.y >> 24;
+		v.y = v.y << 8 | v.x >> 24;
+		v.x = v.x << 8 | byte;
+	}
+	return v;
+}
+
+/* 16 bytes of a row of `end` bytes from byte `at` on. */
+DEVICE uint4 load_piece(const char *row, size_t at, size_t end, bool even)
+{
+	if (even && at + 16 <= end)
+		return *(const uint4 *)(row + at);
+	return load_ragged(row + at, at + 16 <= end ? 16 : at < end ? (uint32_t)(end - at) : 0);
+}
+
+DEVICE void widen_bf16(float w[8], uint4 v)
+{
+	uint32_t d[4] = {v.x, v.y, v.z, v.w};
+
+	UNROLL
+	for (int e = 0; e < 4; e++) {
+		w[2 * e] = __uint_as_float(d[e] << 16);
+		w[2 * e + 1] = __uint_as_float(d[e] & 0xffff0000u);
+	}
+}
+
 /* Columns [k, k + 16) of a BF16 row of n; those beyond n are +0. */
 DEVICE void load_bf16(float w[16], const char *row, uint32_t k, uint32_t n, bool even)
 {
-	if (even && k + 16 <= n) {
-		uint4 v[2];
-
-		v[0] = *(const uint4 *)(row + 2 * (size_t)k);
-		v[1] = *(const uint4 *)(row + 2 * (size_t)k + 16);
-		UNROLL
-		for (int i = 0; i < 2; i++) {
-			uint32_t d[4] = {v[i].x, v[i].y, v[i].z, v[i].w};
-
-			UNROLL
-			for (int e = 0; e < 4; e++) {
-				w[8 * i + 2 * e] = __uint_as_float(d[e] << 16);
-				w[8 * i + 2 * e + 1] = __uint_as_float(d[e] & 0xffff0000u);
-			}
-		}
-		return;
-	}
-	UNROLL
-	for (int i = 0; i < 16; i++) {
-		const unsigned char *p = (const unsigned char *)row + 2 * ((size_t)k + i);
-
-		w[i] = k + i < n ? bf16_float((uint16_t)(p[0] | p[1] << 8)) : 0.0f;
-	}
+	widen_bf16(w, load_piece(row, 2 * (size_t)k, 2 * (size_t)n, even));
+	widen_bf16(w + 8, load_piece(row, 2 * (size_t)k + 16, 2 * (size_t)n, even));
 }
 
 /* The same of an E4M3 row. */
 DEVICE void load_fp8(float w[16], const char *row, uint32_t k, uint32_t n, bool even)
 {
-	uint32_t d[4];
+	uint4 v = load_piece(row, k, n, even);
 
-	if (even && k + 16 <= n) {
-		uint4 v = *(const uint4 *)(row + k);
+	e4m3x4(w, v.x);
+	e4m3x4(w + 4, v.y);
+	e4m3x4(w + 8, v.z);
+	e4m3x4(w + 12, v.w);
+}
 
-		d[0] = v.x;
-		d[1] = v.y;
-		d[2] = v.z;
-		d[3] = v.w;
-	} else {
-		UNROLL
-		for (int i = 0; i < 4; i++) {
-			d[i] = 0;
-			for (int b = 0; b < 4; b++)
-				if (k + 4 * i + b < n)
-					d[i] |= (uint32_t)(unsigned char)row[k + 4 * i + b] << 8 * b;
-		}
-	}
-	UNROLL
-	for (int i = 0; i < 4; i++)
-		e4m3x4(w + 4 * i, d[i]);
+/* Activations [k, k + 16): padded and aligned. */
+DEVICE void load_padded(float x[16], const uint16_t *row, uint32_t k)
+{
+	widen_bf16(x, *(const uint4 *)(row + k));
+	widen_bf16(x + 8, *(const uint4 *)(row + k + 8));
 }
 
 /* Rule 3: two groups of eight columns onto the four lanes of a block, odd before even. */

@@ -191,7 +191,7 @@ DEVICE size_t pair_at(const struct job *j, uint32_t r)
 	return ((size_t)j->c->layer * j->f->rows + r) * j->g->shape.top_k;
 }
 
-OUTLINE void do_choose(const struct job *j)
+DEVICE void do_choose(const struct job *j)
 {
 	const struct dev_shape *s = &j->g->shape;
 	uint32_t *state = (uint32_t *)in_frame(j, j->f->state);
@@ -241,7 +241,7 @@ DEVICE bool is_ready(const struct job *j, uint32_t pair)
  * Phase 0: order[TILE_ROWS * i] = the pairs of a group that begins with pair i, or NO_PAIR where no
  * group begins with it. A pair looks at those before it.
  */
-OUTLINE void experts_order(const struct job *j)
+DEVICE void experts_order(const struct job *j)
 {
 	const uint32_t pairs = j->c->rows * j->g->shape.top_k;
 	const uint16_t *expert = (const uint16_t *)in_frame(j, j->f->expert) + pair_at(j, 0);
@@ -330,7 +330,7 @@ DEVICE void to_int8(struct q8_block *y, const uint16_t *x)
 }
 
 /* q8 of the waiting pairs: of x, or (part 2) of v. */
-OUTLINE void experts_int8(const struct job *j, bool of_v)
+DEVICE void experts_int8(const struct job *j, bool of_v)
 {
 	const struct dev_shape *s = &j->g->shape;
 	const uint32_t blocks = (of_v ? s->inner_pad : s->width) / 128;
@@ -404,7 +404,7 @@ DEVICE float q4_outputs(const struct job *j, const struct matrix *m, uint32_t in
 	return t;
 }
 
-OUTLINE void experts_enter_q4(const struct job *j)
+DEVICE void experts_enter_q4(const struct job *j)
 {
 	const struct dev_shape *s = &j->g->shape;
 	const uint32_t tiles = (s->inner + 15) / 16, pairs = j->c->rows * s->top_k;
@@ -433,7 +433,7 @@ OUTLINE void experts_enter_q4(const struct job *j)
 	}
 }
 
-OUTLINE void experts_leave_q4(const struct job *j)
+DEVICE void experts_leave_q4(const struct job *j)
 {
 	const struct dev_shape *s = &j->g->shape;
 	const uint32_t tiles = (s->hidden + 15) / 16, pairs = j->c->rows * s->top_k;
@@ -472,7 +472,7 @@ DEVICE uint32_t group_of(const struct job *j, uint32_t pair, uint32_t member[TIL
 	return n;
 }
 
-OUTLINE void experts_enter(const struct job *j)
+DEVICE void experts_enter(const struct job *j)
 {
 	const struct dev_shape *s = &j->g->shape;
 	const struct split split = split_of(s->hidden);
@@ -532,7 +532,7 @@ DEVICE void leave_tile(const struct job *j, const struct matrix *down, const str
 	}
 }
 
-OUTLINE void experts_leave(const struct job *j)
+DEVICE void experts_leave(const struct job *j)
 {
 	const struct dev_shape *s = &j->g->shape;
 	const struct split split = split_of(s->inner);
@@ -555,7 +555,7 @@ OUTLINE void experts_leave(const struct job *j)
 }
 
 /* The last phase: what was computed is done; whether anything still waits stops the list. */
-OUTLINE void experts_settle(const struct job *j, uint32_t index)
+DEVICE void experts_settle(const struct job *j, uint32_t index)
 {
 	const uint32_t pairs = j->c->rows * j->g->shape.top_k;
 	uint32_t *state = (uint32_t *)in_frame(j, j->f->state);
@@ -571,7 +571,7 @@ OUTLINE void experts_settle(const struct job *j, uint32_t index)
 
 /* ---- The sum, and experts that cannot be had ---- */
 
-OUTLINE void do_combine(const struct job *j)
+DEVICE void do_combine(const struct job *j)
 {
 	const struct dev_shape *s = &j->g->shape;
 	const float *h1 = (const float *)in_frame(j, j->f->h[1]);
@@ -601,7 +601,7 @@ OUTLINE void do_combine(const struct job *j)
 	}
 }
 
-OUTLINE void do_fail(const struct job *j)
+DEVICE void do_fail(const struct job *j)
 {
 	const uint16_t *expert = (const uint16_t *)in_frame(j, j->f->expert) + pair_at(j, 0);
 	uint32_t *state = (uint32_t *)in_frame(j, j->f->state), k = j->g->shape.top_k;

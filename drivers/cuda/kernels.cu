@@ -29,25 +29,32 @@ static __device__ void grid_barrier(struct gpu_control *c)
 	__syncthreads();
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) run_list(
-	const __grid_constant__ struct gpu_run g)
+/*
+ * `g` lies in device memory: as a parameter it would be constant, and what the compiler makes of it
+ * would fill the registers of all commands together.
+ */
+extern "C" __global__ void __launch_bounds__(THREADS) run_list(const struct gpu_run *g)
 {
 	__shared__ __align__(16) char shared[SHARED_BYTES];
 	struct job j;
 
-	j.g = &g;
 	j.shared = shared;
-	for (uint32_t i = g.from; i < g.n; i++) {
-		j.c = &g.list[i];
-		j.f = &g.frame[j.c->batch];
+	UNROLL_1
+	for (uint32_t i = g->from; i < g->n; i++) {
+		j.g = g;
+		j.c = &g->list[i];
+		j.f = &g->frame[j.c->batch];
+		UNROLL_1
 		for (uint32_t p = 0; p < phases_of(j.c->kind); p++) {
-			if (p || (i > g.from && !(j.c->flags & COMMAND_JOINS)))
-				grid_barrier(g.control);
+			if (p || (i > g->from && !(j.c->flags & COMMAND_JOINS)))
+				grid_barrier(g->control);
+			NO_HOIST();
+			asm volatile("" : "+l"(j.g), "+l"(j.c), "+l"(j.f));
 			carry_out(&j, i, p);
 		}
 		if (j.c->kind == COMMAND_EXPERTS) {
-			grid_barrier(g.control);
-			if (*(volatile uint32_t *)&g.control->stopped == i)
+			grid_barrier(g->control);
+			if (*(volatile uint32_t *)&g->control->stopped == i)
 				return;
 		}
 	}

@@ -75,7 +75,7 @@ DEVICE void block_lanes(float a[ROWS_MR][TILE_ROWS][4], const struct matrix *m, 
 				a[i][r][l] = 0.0f;
 		}
 	}
-	UNROLL_2
+	UNROLL_1
 	for (uint32_t k = 128 * b; k < k1; k += 16) {
 		float w[ROWS_MR][16];
 
@@ -93,8 +93,8 @@ DEVICE void block_lanes(float a[ROWS_MR][TILE_ROWS][4], const struct matrix *m, 
 		for (int r = 0; r < R; r++) {
 			float v[16];
 
-			/* activations are padded and aligned */
-			load_bf16(v, (const char *)x[r], k, k + 16, true);
+			NO_HOIST();
+			load_padded(v, x[r], k);
 			UNROLL
 			for (int i = 0; i < ROWS_MR; i++)
 				lanes_add(a[i][r], w[i], v);
@@ -208,7 +208,7 @@ DEVICE void matmul_rows(const struct job *j, float *y, size_t ldy, const struct 
 	}
 }
 
-OUTLINE void do_matmul(const struct job *j)
+DEVICE void do_matmul(const struct job *j)
 {
 	const struct command *c = j->c;
 	const struct matrix m = matrix_of(j, &c->weight);
@@ -271,7 +271,7 @@ DEVICE void enter_rows(const struct job *j, const struct matrix *gate, const str
 		enter_tile(j, gate, up, &s, o, x, v, c->ldy, R);
 }
 
-OUTLINE void do_enter(const struct job *j)
+DEVICE void do_enter(const struct job *j)
 {
 	const struct matrix gate = matrix_of(j, &j->c->weight), up = matrix_of(j, &j->c->weight2);
 
@@ -314,7 +314,7 @@ DEVICE void values_rows(const struct job *j, const struct matrix *kv_b, uint32_t
 			ov[(size_t)to * s->o_in + i] = 0;
 }
 
-OUTLINE void do_values(const struct job *j)
+DEVICE void do_values(const struct job *j)
 {
 	const struct matrix m = matrix_of(j, &j->c->weight);
 	const uint32_t heads = j->g->shape.heads, rows = j->c->rows;

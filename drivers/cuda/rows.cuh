@@ -66,7 +66,7 @@ DEVICE float norm_scale(const struct job *j, const float *x, const float *bias, 
 	return __fdiv_rn(1.0f, __fsqrt_rn(__fdiv_rn(lanes_tree(lane), (float)n) + eps));
 }
 
-OUTLINE void do_norm(const struct job *j)
+DEVICE void do_norm(const struct job *j)
 {
 	const struct command *c = j->c;
 	const float *w = (const float *)at(j, c->vector);
@@ -123,7 +123,7 @@ DEVICE void cache_row(const struct job *j, uint32_t r, uint16_t *out)
 		out[i] = 0;
 }
 
-OUTLINE void do_cache(const struct job *j)
+DEVICE void do_cache(const struct job *j)
 {
 	const struct dev_shape *s = &j->g->shape;
 
@@ -151,7 +151,7 @@ OUTLINE void do_cache(const struct job *j)
 	}
 }
 
-OUTLINE void do_residual(const struct job *j)
+DEVICE void do_residual(const struct job *j)
 {
 	const struct dev_shape *s = &j->g->shape;
 	const float *bias = j->c->bias ? (const float *)at(j, j->c->bias) : NULL;
@@ -168,7 +168,7 @@ OUTLINE void do_residual(const struct job *j)
 	}
 }
 
-OUTLINE void do_finite(const struct job *j)
+DEVICE void do_finite(const struct job *j)
 {
 	for (uint32_t r = blockIdx.x; r < j->c->rows; r += gridDim.x) {
 		const float *x = (const float *)at(j, j->c->from) + (size_t)r * j->c->ldx;
@@ -195,12 +195,12 @@ DEVICE void copy_bytes(char *to, const char *from, uint64_t bytes)
 		to[i] = from[i];
 }
 
-OUTLINE void do_copy(const struct job *j)
+DEVICE void do_copy(const struct job *j)
 {
 	copy_bytes((char *)at(j, j->c->to), (const char *)at(j, j->c->from), j->c->bytes);
 }
 
-OUTLINE void do_page(const struct job *j)
+DEVICE void do_page(const struct job *j)
 {
 	const struct dev_shape *s = &j->g->shape;
 

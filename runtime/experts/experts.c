@@ -52,6 +52,8 @@ static void repair(struct experts *x)
 
 		lost |= server_repair_tail(&x->s, RING_ATTEND, b, &d->attend_tail[b]);
 		lost |= server_repair_tail(&x->s, RING_FINISH, b, &d->finish_tail[b]);
+		any |= server_repair_head(&x->s, &x->missing[b], &d->missing_head[b]);
+		any |= server_repair_tail(&x->s, RING_LOAD, b, &d->load_tail[b]);
 		if (lost)
 			server_lost(&x->s, &d->refused, b);
 		any |= lost;
@@ -78,9 +80,14 @@ struct experts *experts_open(const char *generation, struct err *e)
 			return NULL;
 		}
 		x->feed[b] = server_ring(&x->s, RING_FEED, b);
+		x->missing[b] = server_ring(&x->s, RING_MISSING, b);
 	}
 	if (slots_open(&x->slots, &x->s, e))
 		return NULL;
+	if (!load_open(x)) {
+		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for the GPU's slots");
+		return NULL;
+	}
 	hint_open(&x->hint, &x->s, &x->slots);
 	return x;
 }
@@ -92,6 +99,7 @@ static void take_over(struct experts *x)
 	record_open(&x->record, attach_at(&x->s.at, OBJ_EXPERTS, x->s.at.layout.experts_record),
 		    sizeof(struct experts_record));
 	repair(x);
+	load_take_over(x);
 	slots_take_over(&x->slots);
 }
 
@@ -243,6 +251,9 @@ static bool more(void *context)
 	struct experts *x = context;
 	const struct experts_record *d = x->record.draft;
 
+	for (uint32_t b = 0; x->s.at.plan->gpu && b < BATCHES; b++)
+		if (server_pending(&x->s, &x->missing[b], d->missing_head[b]))
+			return true;
 	return server_pending(&x->s, &x->feed[0], d->feed_head[0]) ||
 	       server_pending(&x->s, &x->feed[1], d->feed_head[1]);
 }
@@ -251,8 +262,8 @@ noreturn void experts_loop(struct experts *x)
 {
 	take_over(x);
 	for (;;) {
-		while (experts_serve(x, BATCH_DECODE, false) ||
-		       experts_serve(x, BATCH_PREFILL, false))
+		while (load_serve(x, BATCH_DECODE) || experts_serve(x, BATCH_DECODE, false) ||
+		       load_serve(x, BATCH_PREFILL) || experts_serve(x, BATCH_PREFILL, false))
 			server_turn(&x->s);
 		server_sleep(&x->s, more, x);
 	}

@@ -41,10 +41,22 @@ struct scratch {
 	uint32_t f_rows;
 };
 
+/* What is known of the GPU's memory, and the host's slots that lists copy from. */
+struct load {
+	uint32_t *tenant; /* [gpu_slots]: layer * experts + expert, UINT32_MAX: none that we know */
+	uint32_t *used;   /* [gpu_slots]: round of the list that filled it last */
+	uint16_t *want;   /* [experts]: what cuda asks for, copied */
+	uint32_t round;
+	uint32_t slot[BATCHES][LOAD_EXPERTS], pinned[BATCHES];
+	uint64_t generation; /* of cuda, when they were pinned */
+};
+
 struct experts {
 	struct server s;
 	struct record record; /* struct experts_record */
 	struct ring_end feed[BATCHES];
+	struct ring_end missing[BATCHES]; /* from cuda */
+	struct load load;
 	struct slots slots;
 	struct hint hint;
 	struct scratch scratch[BATCHES];
@@ -94,6 +106,12 @@ bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batc
 /* generation: argv[1]. The loop begins when its predecessor is gone. */
 struct experts *experts_open(const char *generation, struct err *e);
 noreturn void experts_loop(struct experts *x);
+
+/* load.c: what cuda asks for. Whether there was a message. */
+bool load_serve(struct experts *x, uint32_t batch);
+bool load_open(struct experts *x);
+/* A predecessor's lists still copy from slots that nobody has pinned now: waits for them. */
+void load_take_over(struct experts *x);
 
 /*
  * Serves one FEED message of `batch` if there is one. Called by the loop, and (`inside`) between

@@ -74,6 +74,12 @@ void policy_close(struct policy *p);
  */
 void policy_step(struct policy *p, const struct policy_step *st);
 
+/* The chance that the next visit of its layer uses the expert, of 65536. */
+static inline uint32_t policy_value(const struct policy *p, uint32_t layer, uint32_t expert)
+{
+	return p->known[(size_t)layer * p->experts + expert].value;
+}
+
 /* The step under way has asked for this expert. */
 void policy_asked(struct policy *p, uint32_t layer, uint32_t expert);
 

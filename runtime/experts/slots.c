@@ -20,7 +20,7 @@ static uint32_t *map_at(struct slots *t, uint32_t layer, uint32_t expert)
 }
 
 /* Offset of a slot in the slots object: none straddles two registered pieces. */
-static uint64_t slot_offset(const struct slots *t, uint32_t slot)
+uint64_t slots_place(const struct slots *t, uint32_t slot)
 {
 	const struct plan *p = t->s->at.plan;
 
@@ -164,7 +164,7 @@ static void fill_job(struct slots *t, uint32_t slot, enum stream_queue queue)
 			(struct stream_extent){.off = read[i].off,
 					       .bytes = read[i].bytes,
 					       .need = read[i].need,
-					       .dest = slot_offset(t, slot) + read[i].dest,
+					       .dest = slots_place(t, slot) + read[i].dest,
 					       .step = read[i].step,
 					       .file = read[i].file};
 }
@@ -384,7 +384,7 @@ static const uint8_t *part_at(const struct slots *t, uint32_t slot, unsigned par
 	const struct index_expert *x = index_expert(ix, sl->layer, sl->expert);
 
 	return attach_at(&t->s->at, OBJ_SLOTS,
-			 slot_offset(t, slot) + index_part_place(ix, x, part));
+			 slots_place(t, slot) + index_part_place(ix, x, part));
 }
 
 /* Bytes of a matrix that are in memory, whole numbers only. */
@@ -447,7 +447,7 @@ static bool look_packed(struct slots *t, uint32_t slot, uint64_t most)
 	end = end - from < most / PACK_PIECE ? end : from + most / PACK_PIECE;
 	sl->checked[0] = pieces_find_bad(
 		t->s->team, ix, t->s->kernels.isa, index_expert(ix, sl->layer, sl->expert),
-		attach_at(&t->s->at, OBJ_SLOTS, slot_offset(t, slot)), from, end);
+		attach_at(&t->s->at, OBJ_SLOTS, slots_place(t, slot)), from, end);
 	if (sl->checked[0] < end)
 		found_bad_piece(t, slot, sl->checked[0]);
 	return true;

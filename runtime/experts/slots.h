@@ -103,4 +103,7 @@ MUST_CHECK int slots_use(struct slots *t, uint32_t slot, unsigned parts, struct 
 
 void slots_unpin(struct slots *t, uint32_t slot);
 
+/* Where the slot begins in the SLOTS object. */
+uint64_t slots_place(const struct slots *t, uint32_t slot);
+
 #endif

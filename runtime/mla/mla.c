@@ -22,6 +22,7 @@ static void repair(struct mla *m)
 
 		lost |= server_repair_head(&m->s, &m->attend[b], &d->attend_head[b]);
 		lost |= server_repair_tail(&m->s, RING_ROUTE, b, &d->route_tail[b]);
+		any |= server_repair_head(&m->s, &m->store[b], &d->store_head[b]);
 		if (lost)
 			server_lost(&m->s, &d->refused, b);
 		any |= lost;
@@ -56,6 +57,7 @@ struct mla *mla_open(const char *generation, struct err *e)
 	for (uint32_t b = 0; b < BATCHES; b++) {
 		m->attend0[b] = server_ring(&m->s, RING_ATTEND0, b);
 		m->attend[b] = server_ring(&m->s, RING_ATTEND, b);
+		m->store[b] = server_ring(&m->s, RING_STORE, b);
 	}
 	return m;
 }
@@ -68,7 +70,7 @@ static void take_over(struct mla *m)
 	repair(m);
 }
 
-static uint16_t *kv_page(const struct mla *m, uint32_t page)
+uint16_t *mla_page(const struct mla *m, uint32_t page)
 {
 	const struct attach *a = &m->s.at;
 
@@ -94,7 +96,7 @@ static int copy_pages(const struct mla_step *st, struct err *e)
 		for (uint32_t l = 0; l < p->layers; l++) {
 			size_t at = l * KV_PAGE_ROWS * row;
 
-			memcpy(kv_page(st->m, c.to) + at, kv_page(st->m, c.from) + at,
+			memcpy(mla_page(st->m, c.to) + at, mla_page(st->m, c.from) + at,
 			       c.rows * row * sizeof(uint16_t));
 		}
 	}
@@ -199,7 +201,7 @@ int mla_prepare(struct mla_step *st, bool from_router, struct err *e)
 				    : attach_at(a, OBJ_EXPERTS, l->experts_rows[b]),
 		.h_out = attach_at(a, OBJ_MLA, l->mla_rows[b]),
 		.x_out = attach_at(a, OBJ_MLA, l->mla_x[b]),
-		.kv = kv_page(m, 0),
+		.kv = mla_page(m, 0),
 		.kv_pages = a->plan->pages,
 	};
 	return attention_check(&m->s.model, &st->job, e);
@@ -286,6 +288,11 @@ static bool serve(struct mla *m)
 {
 	const struct mla_record *d = m->record.draft;
 
+	/* what a pass of the GPU has cached, before anything looks at it */
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		if (store_serve(m, b))
+			return true;
+	}
 	for (uint32_t b = 0; b < BATCHES; b++) {
 		for (int from_router = 1; from_router >= 0; from_router--) {
 			struct mla_step st = {.m = m};
@@ -316,6 +323,7 @@ static bool more(void *context)
 
 	for (uint32_t b = 0; b < BATCHES; b++) {
 		if (server_pending(&m->s, &m->attend0[b], d->attend0_head[b]) ||
+		    server_pending(&m->s, &m->store[b], d->store_head[b]) ||
 		    server_pending(&m->s, &m->attend[b], d->attend_head[b]))
 			return true;
 	}

@@ -6,6 +6,7 @@
 #define RUNTIME_MLA_MLA_H
 
 #include "model/attention.h"
+#include "model/list.h"
 #include "runtime/server/server.h"
 
 #include <stdnoreturn.h>
@@ -15,6 +16,7 @@ struct mla {
 	struct record record;             /* struct mla_record */
 	struct ring_end attend0[BATCHES]; /* from router */
 	struct ring_end attend[BATCHES];  /* from experts */
+	struct ring_end store[BATCHES];   /* from cuda */
 	struct attention_row *row;        /* [largest batch] */
 	uint64_t *error; /* [largest batch]: the sender's error words, copied, then used */
 	uint32_t *pages; /* [page_list_max]: the pass's page list, the same */
@@ -34,6 +36,12 @@ struct mla_step {
  * embedding rows. -EBADMSG with a text where area, rows or page lists are not possible.
  */
 MUST_CHECK int mla_prepare(struct mla_step *st, bool from_router, struct err *e);
+
+/* The page `page` of the KV object. */
+uint16_t *mla_page(const struct mla *m, uint32_t page);
+
+/* store.c: copies what a pass of the GPU has cached into its pages. Whether there was any. */
+bool store_serve(struct mla *m, uint32_t batch);
 
 /* Attaches, makes room for the largest batch. NULL with a text. */
 /* generation: argv[1]. The loop begins when its predecessor is gone. */

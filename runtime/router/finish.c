@@ -16,7 +16,8 @@ struct head {
 	const struct step *st;
 	uint32_t n, first; /* of the picked rows */
 	uint32_t row0, rows;
-	bool keep; /* MTP will want the final hidden state of every row */
+	const float *h; /* [rows][row_stride], after the last layer */
+	bool keep;      /* MTP will want the final hidden state of every row */
 	float *logits;
 };
 
@@ -33,13 +34,10 @@ static void head_work(void *context, struct worker *w)
 	uint16_t *x = r->picked_x + first * l->x_stride;
 
 	if (k->keep)
-		head_norm(&r->s.model, layer,
-			  (const float *)attach_at(a, OBJ_EXPERTS, l->experts_rows[b]) +
-				  k->row0 * stride,
-			  k->rows,
+		head_norm(&r->s.model, layer, k->h + k->row0 * stride, k->rows,
 			  (float *)attach_at(a, OBJ_ROUTER, l->router_final[b]) + k->row0 * stride,
 			  NULL, w);
-	if (!k->n)
+	if (!k->n || st->listed)
 		return;
 	head_norm(&r->s.model, layer, h, k->n, h, x, w);
 	worker_barrier(w);
@@ -65,6 +63,7 @@ static void head_carefully(const struct head *all)
 				   .row0 = i,
 				   .rows = 1,
 				   .keep = all->keep,
+				   .h = all->h,
 				   .logits = all->logits};
 
 		picked += wanted;
@@ -80,8 +79,9 @@ static struct head pick_rows(const struct step *st)
 	struct router *r = st->r;
 	const struct attach *a = &r->s.at;
 	const struct layout *l = &a->layout;
-	const float *h = attach_at(a, OBJ_EXPERTS, l->experts_rows[st->msg.batch]);
-	struct head k = {.st = st, .rows = st->msg.rows, .logits = r->logits};
+	const float *h = st->listed ? lists_rows(st)
+				    : attach_at(a, OBJ_EXPERTS, l->experts_rows[st->msg.batch]);
+	struct head k = {.st = st, .rows = st->msg.rows, .logits = r->logits, .h = h};
 
 	for (uint32_t i = 0; i < st->msg.rows; i++) {
 		k.keep |=
@@ -95,6 +95,8 @@ static struct head pick_rows(const struct step *st)
 	}
 	if (a->plan->score && st->pass.area.kind != PASS_HEALTH)
 		k.logits = attach_at(a, OBJ_LOGITS, l->logits[st->pass.area.kind == PASS_MTP]);
+	if (st->listed)
+		memcpy(k.logits, lists_logits(st), (size_t)k.n * a->plan->vocab * sizeof(float));
 	return k;
 }
 
@@ -347,7 +349,9 @@ static struct part next_part(const struct step *st, const struct head *k, uint32
 			     uint32_t *picked)
 {
 	const struct attach *a = &st->r->s.at;
-	const uint64_t *errors = attach_at(a, OBJ_EXPERTS, a->layout.experts_error[st->msg.batch]);
+	const uint64_t *errors =
+		st->listed ? lists_errors(st)
+			   : attach_at(a, OBJ_EXPERTS, a->layout.experts_error[st->msg.batch]);
 	const uint8_t *failed = st->r->failed;
 	struct part p = {.conn = st->pass.row[row0].conn, .row0 = row0, .row = &st->pass.row[row0]};
 

@@ -120,13 +120,14 @@ static bool scratch_open(struct router *r)
 	r->skip = server_array(rows, 1);
 	r->failed = server_array(rows, 1);
 	r->token = server_array(rows, sizeof(*r->token));
+	r->list_picked = server_array(rows, sizeof(*r->list_picked));
 	r->source = server_array(rows, sizeof(*r->source));
 	r->picked = server_array(r->picked_max, r->s.at.layout.row_stride * sizeof(float));
 	r->picked_x = server_array(r->picked_max, r->s.at.layout.x_stride * sizeof(uint16_t));
 	r->logits = p->score ? attach_at(&r->s.at, OBJ_LOGITS, r->s.at.layout.logits[0])
 			     : server_array(r->picked_max, (size_t)p->vocab * sizeof(float));
 	return r->refs && r->gate_work && r->mtp_work && r->sampler_work && r->skip && r->failed &&
-	       r->token && r->source && r->picked && r->picked_x && r->logits;
+	       r->token && r->list_picked && r->source && r->picked && r->picked_x && r->logits;
 }
 
 struct router *router_open(const char *generation, struct err *e)
@@ -144,6 +145,7 @@ struct router *router_open(const char *generation, struct err *e)
 	for (uint32_t b = 0; b < BATCHES; b++) {
 		r->route[b] = server_ring(&r->s, RING_ROUTE, b);
 		r->finish[b] = server_ring(&r->s, RING_FINISH, b);
+		r->done[b] = server_ring(&r->s, RING_DONE, b);
 	}
 	r->announce = server_ring(&r->s, RING_ANNOUNCE, 0);
 	if (!pay_open(r)) {
@@ -227,6 +229,8 @@ static bool more(void *context)
 
 	for (uint32_t b = 0; b < BATCHES; b++) {
 		if (server_pending(&r->s, &r->route[b], h->ring_head[0][b]) ||
+		    server_pending(&r->s, &r->done[b], h->done_head[b]) ||
+		    (h->on_gpu[b] && !server_gpu_alive(&r->s, h->on_gpu[b])) ||
 		    server_pending(&r->s, &r->finish[b], h->ring_head[1][b]))
 			return true;
 	}
@@ -247,6 +251,7 @@ noreturn void router_loop(struct router *r)
 			look_again(r);
 			busy |= schedule(r);
 			busy |= steps_abandon_refused(r);
+			busy |= steps_abandon_dead(r);
 		} while (busy);
 		server_sleep(&r->s, more, r);
 	}

@@ -55,6 +55,7 @@ struct router {
 	struct record record;
 	struct ring_end route[BATCHES];  /* from mla */
 	struct ring_end finish[BATCHES]; /* from experts */
+	struct ring_end done[BATCHES];   /* from cuda */
 	struct ring_end announce;        /* from the client role */
 	uint32_t *refs;                  /* [pages] running sequences that use a page */
 	/*
@@ -69,6 +70,7 @@ struct router {
 	void *gate_work, *mtp_work, *sampler_work;
 	uint8_t *skip, *failed;   /* [largest batch] */
 	uint32_t *token, *source; /* [largest batch] */
+	uint32_t *list_picked;    /* the same: rows of a list that want logits */
 	float *picked;            /* [picked_max][row_stride]: rows for the head, then normed */
 	uint16_t *picked_x;       /* [picked_max][x_stride] */
 	float *logits;            /* [picked_max][vocab], or the logits object of a score run */
@@ -205,7 +207,21 @@ struct step {
 	struct msg msg;
 	struct pass pass;
 	uint64_t start_ns;
+	bool listed; /* it ran as a command list: results are in cuda's object */
 };
+
+/* ---- lists.c: passes that `cuda` runs ---- */
+/* The generation of cuda that may run the next pass of the batch; 0: the circle does. */
+uint64_t lists_gpu(const struct router *r, uint32_t batch);
+/* Writes the list of the pass that `m` announces. */
+void lists_put(struct router *r, const struct msg *m, const struct pass_area *area,
+	       const struct pass_row *row, const struct pass_copy *copy, const uint32_t *pages);
+/* What a pass has left in cuda's object: hostile, as all that others write. */
+const float *lists_rows(const struct step *st);   /* [rows][row_stride] */
+const float *lists_logits(const struct step *st); /* [rows that want them][vocab] */
+const uint64_t *lists_errors(const struct step *st);
+/* Copies the routes to where those of the circle are. */
+void lists_take_routes(const struct step *st);
 
 /* ---- finish.c ---- */
 /* Computes the head and ends the pass for each of its sequences, in the draft. */
@@ -226,5 +242,7 @@ bool steps_serve(struct router *r);
 void steps_repair(struct router *r);
 /* Gives up passes that a neighbour refused (machinery 5). Whether there was one. */
 bool steps_abandon_refused(struct router *r);
+/* The same for passes of a cuda that has died. */
+bool steps_abandon_dead(struct router *r);
 
 #endif

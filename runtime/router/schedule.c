@@ -208,6 +208,8 @@ static void launch(struct build *b)
 			  .generation = a->generation,
 			  .rows = b->area->rows,
 			  .seq = msg_seq(b->area->pass, a->plan->layers, b->area->first_layer + 1)};
+	uint64_t gpu = lists_gpu(r, b->batch);
+	uint64_t *tail = gpu ? &h->list_tail[b->batch] : &h->ring_tail[0][b->batch];
 
 	pay_started(r, b->batch);
 	server_wait_layer(&r->s, b->area->first_layer);
@@ -215,20 +217,30 @@ static void launch(struct build *b)
 		r->token[i] = b->row[i].token;
 		r->source[i] = b->row[i].source;
 	}
-	team_run_last(r->s.team, embed_work, &m, server_twins(&r->s, ROLE_MLA));
+	if (gpu)
+		team_run(r->s.team, embed_work, &m);
+	else
+		team_run_last(r->s.team, embed_work, &m, server_twins(&r->s, ROLE_MLA));
 	memset(attach_at(a, OBJ_ROUTER, a->layout.router_error[b->batch]), 0,
 	       b->area->rows * sizeof(uint64_t));
 	/* never full: one message per batch is under way in the whole circle */
+	if (gpu) {
+		msg.kind = MSG_LIST;
+		lists_put(r, &msg, b->area, b->row, b->copy, b->pages);
+	}
+	h->on_gpu[b->batch] = gpu;
 	ring_put(attach_at(a, OBJ_ROUTER,
-			   a->layout.router_ring[0] + b->batch * RING_ENTRIES * sizeof(msg)),
-		 RING_ENTRIES, h->ring_tail[0][b->batch], h->ring_tail[0][b->batch], &msg);
-	h->ring_tail[0][b->batch]++;
+			   a->layout.router_ring[gpu ? 2 : 0] +
+				   b->batch * RING_ENTRIES * sizeof(msg)),
+		 RING_ENTRIES, *tail, *tail, &msg);
+	++*tail;
 	h->batch[b->batch] = (struct router_batch){
 		.pass = b->area->pass, .kind = b->area->kind, .rows = b->area->rows};
 	h->next_pass[b->batch]++;
 	router_commit(r);
-	attach_ring(a, ROLE_MLA);
+	attach_ring(a, gpu ? ROLE_CUDA : ROLE_MLA);
 	count_add(a->log, COUNT_PASSES, 1);
+	count_add(a->log, COUNT_GPU_PASSES, gpu != 0);
 	count_add(a->log, COUNT_MTP_PASSES, b->area->kind == PASS_MTP);
 }
 

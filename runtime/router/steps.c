@@ -135,8 +135,12 @@ static void finish_commit(const struct step *st, bool ended)
 	struct router *r = st->r;
 	struct router_head *h = router_head(r);
 
-	h->ring_head[1][st->msg.batch]++;
+	if (st->listed)
+		h->done_head[st->msg.batch]++;
+	else
+		h->ring_head[1][st->msg.batch]++;
 	if (ended) {
+		h->on_gpu[st->msg.batch] = 0;
 		h->batch[st->msg.batch] = (struct router_batch){0};
 		h->health_ns = clock_now_ns();
 	}
@@ -161,6 +165,7 @@ static void abandon(struct router *r, uint32_t batch)
 	for (uint32_t i = 0; i < h->batch[batch].rows; i++)
 		router_seq_edit(r, row[i].conn)->in_pass = 0;
 	h->floor[batch] = h->next_pass[batch];
+	h->on_gpu[batch] = 0;
 	h->batch[batch] = (struct router_batch){0};
 }
 
@@ -175,6 +180,10 @@ static bool refused(const struct attach *a, uint32_t batch, uint64_t pass)
 	       (attach_read_u64(a, OBJ_EXPERTS, a->layout.experts_record,
 				sizeof(struct experts_record),
 				offsetof(struct experts_record, refused.pass) + at, &found) &&
+		found == pass) ||
+	       (a->plan->gpu &&
+		attach_read_u64(a, OBJ_CUDA, a->layout.cuda_record, sizeof(struct cuda_record),
+				offsetof(struct cuda_record, refused.pass) + at, &found) &&
 		found == pass);
 }
 
@@ -188,6 +197,8 @@ void steps_repair(struct router *r)
 		lost |= server_repair_head(&r->s, &r->finish[b], &h->ring_head[1][b]);
 		lost |= server_repair_tail(&r->s, RING_ATTEND0, b, &h->ring_tail[0][b]);
 		lost |= server_repair_tail(&r->s, RING_FEED, b, &h->ring_tail[1][b]);
+		lost |= server_repair_head(&r->s, &r->done[b], &h->done_head[b]);
+		lost |= server_repair_tail(&r->s, RING_LIST, b, &h->list_tail[b]);
 		if (lost && h->batch[b].pass)
 			abandon(r, b);
 	}
@@ -212,6 +223,25 @@ bool steps_abandon_refused(struct router *r)
 	return any;
 }
 
+bool steps_abandon_dead(struct router *r)
+{
+	const struct router_head *h = r->record.draft;
+	bool any = false;
+
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		/* what it had done before it died is there to be taken */
+		if (!h->on_gpu[b] || server_gpu_alive(&r->s, h->on_gpu[b]) ||
+		    server_pending(&r->s, &r->done[b], h->done_head[b]))
+			continue;
+		abandon(r, b);
+		count_add(r->s.at.log, COUNT_GPU_LOST, 1);
+		any = true;
+	}
+	if (any)
+		router_commit(r);
+	return any;
+}
+
 /*
  * A bad message: popped, its sender named, and the pass that now cannot end is run again; one
  * commit, as nobody else would notice that it cannot.
@@ -221,7 +251,9 @@ static void drop(struct step *st, bool finish)
 	struct router *r = st->r;
 
 	server_refuse(&r->s, &router_head(r)->refused, &st->msg, st->msg.batch,
-		      finish ? ROLE_EXPERTS : ROLE_MLA);
+		      st->listed ? ROLE_CUDA
+		      : finish   ? ROLE_EXPERTS
+				 : ROLE_MLA);
 	if (router_head(r)->batch[st->msg.batch].pass)
 		abandon(r, st->msg.batch);
 	if (finish)
@@ -265,6 +297,8 @@ static void serve_finish(struct step *st)
 		drop(st, true);
 		return;
 	}
+	if (st->listed)
+		lists_take_routes(st);
 	finish_pass(st);
 	finish_commit(st, true);
 	if (st->r->s.at.plan->trace && st->pass.area.kind == PASS_MAIN)
@@ -276,19 +310,24 @@ bool steps_serve(struct router *r)
 	for (uint32_t b = 0; b < BATCHES; b++) {
 		const struct router_head *h = r->record.draft;
 
-		for (unsigned finish = 0; finish < 2; finish++) {
-			struct step st = {.r = r, .start_ns = clock_now_ns()};
+		for (unsigned finish = 0; finish < (r->s.at.plan->gpu ? 3 : 2); finish++) {
+			static const enum msg_kind kind[] = {MSG_ROUTE, MSG_FINISH, MSG_DONE};
+			struct step st = {
+				.r = r, .start_ns = clock_now_ns(), .listed = finish == 2};
+			struct ring_end *ring[] = {&r->route[b], &r->finish[b], &r->done[b]};
 			struct err e = {0};
-			int rc = server_take(&r->s, finish ? &r->finish[b] : &r->route[b],
-					     h->ring_head[finish][b],
-					     finish ? MSG_FINISH : MSG_ROUTE, b, &st.msg, &e);
+			int rc = server_take(&r->s, ring[finish],
+					     st.listed ? h->done_head[b] : h->ring_head[finish][b],
+					     kind[finish], b, &st.msg, &e);
 
 			if (rc == 0)
 				continue;
 			st.msg.batch = b;
 			if (rc == -EPROTO) { /* nothing to pop */
 				server_refuse_record(&r->s, &router_head(r)->refused,
-						     finish ? ROLE_EXPERTS : ROLE_MLA);
+						     st.listed ? ROLE_CUDA
+						     : finish  ? ROLE_EXPERTS
+							       : ROLE_MLA);
 				router_commit(r);
 				return true;
 			}

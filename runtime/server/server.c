@@ -145,6 +145,11 @@ struct ring_end server_ring(const struct server *s, enum ring_name name, uint32_
 		r.record = l->experts_record;
 		r.record_size = sizeof(struct experts_record);
 		break;
+	case ROLE_CUDA:
+		r.object = OBJ_CUDA;
+		r.record = l->cuda_record;
+		r.record_size = sizeof(struct cuda_record);
+		break;
 	default:
 		r.object = OBJ_CLIENT;
 		r.record = l->client_record;
@@ -169,6 +174,26 @@ struct ring_end server_ring(const struct server *s, enum ring_name name, uint32_
 	case RING_FINISH:
 		r.entries = l->experts_ring[1];
 		r.tail = offsetof(struct experts_record, finish_tail);
+		break;
+	case RING_LIST:
+		r.entries = l->router_ring[2];
+		r.tail = offsetof(struct router_head, list_tail);
+		break;
+	case RING_DONE:
+		r.entries = l->cuda_ring[0];
+		r.tail = offsetof(struct cuda_record, done_tail);
+		break;
+	case RING_STORE:
+		r.entries = l->cuda_ring[1];
+		r.tail = offsetof(struct cuda_record, store_tail);
+		break;
+	case RING_MISSING:
+		r.entries = l->cuda_ring[2];
+		r.tail = offsetof(struct cuda_record, missing_tail);
+		break;
+	case RING_LOAD:
+		r.entries = l->experts_ring[2];
+		r.tail = offsetof(struct experts_record, load_tail);
 		break;
 	case RING_ANNOUNCE:
 	case RING_COUNT:
@@ -203,11 +228,27 @@ static size_t head_field(const struct layout *l, enum ring_name name, enum objec
 		*size = sizeof(struct mla_record);
 		return name == RING_ATTEND ? offsetof(struct mla_record, attend_head)
 					   : offsetof(struct mla_record, attend0_head);
+	case RING_DONE:
+		return offsetof(struct router_head, done_head);
+	case RING_STORE:
+		*object = OBJ_MLA;
+		*record = l->mla_record;
+		*size = sizeof(struct mla_record);
+		return offsetof(struct mla_record, store_head);
+	case RING_LIST:
+	case RING_LOAD:
+		*object = OBJ_CUDA;
+		*record = l->cuda_record;
+		*size = sizeof(struct cuda_record);
+		return name == RING_LIST ? offsetof(struct cuda_record, list_head)
+					 : offsetof(struct cuda_record, load_head);
 	case RING_FEED:
+	case RING_MISSING:
 		*object = OBJ_EXPERTS;
 		*record = l->experts_record;
 		*size = sizeof(struct experts_record);
-		return offsetof(struct experts_record, feed_head);
+		return name == RING_FEED ? offsetof(struct experts_record, feed_head)
+					 : offsetof(struct experts_record, missing_head);
 	default:
 		return offsetof(struct router_head, ring_head[2]);
 	}
@@ -477,4 +518,37 @@ int server_die(enum role role, const struct err *e)
 {
 	fprintf(stderr, "penstock: %s: %s\n", graph_roles[role].program, e->text);
 	return e->status ? e->status : STATUS_FAILED;
+}
+
+bool server_gpu_alive(const struct server *s, uint64_t generation)
+{
+	/* acquire: pairs with init's releases; what a dead process left is as it stays */
+	return generation &&
+	       atomic_load_explicit(&s->at.node->cuda_gone, memory_order_acquire) < generation &&
+	       atomic_load_explicit(&s->at.node->generation[ROLE_CUDA], memory_order_acquire) ==
+		       generation;
+}
+
+uint64_t server_gpu(const struct server *s)
+{
+	uint64_t ready;
+
+	if (!s->at.plan->gpu ||
+	    !attach_read_u64(&s->at, OBJ_CUDA, s->at.layout.cuda_record, sizeof(struct cuda_record),
+			     offsetof(struct cuda_record, ready), &ready))
+		return 0;
+	return server_gpu_alive(s, ready) ? ready : 0;
+}
+
+uint64_t server_peer_head(const struct server *s, enum ring_name name, uint32_t batch)
+{
+	enum object object;
+	uint64_t record, head;
+	size_t size, field = head_field(&s->at.layout, name, &object, &record, &size);
+
+	/* a record that never stands still: its consumer has taken nothing */
+	return attach_read_u64(&s->at, object, record, size, field + batch * sizeof(uint64_t),
+			       &head)
+		       ? head
+		       : 0;
 }

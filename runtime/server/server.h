@@ -113,6 +113,14 @@ void server_refuse_record(const struct server *s, struct refusal *r, enum role p
 /* Notes in the draft that the running pass of `batch` has lost a message of the caller's own. */
 void server_lost(const struct server *s, struct refusal *r, uint32_t batch);
 
+/* The generation of `cuda` that takes passes now; 0: none. */
+uint64_t server_gpu(const struct server *s);
+/* Whether that generation still lives. */
+bool server_gpu_alive(const struct server *s, uint64_t generation);
+
+/* How far the consumer of one of the caller's rings has come. */
+uint64_t server_peer_head(const struct server *s, enum ring_name name, uint32_t batch);
+
 /* Where the workers of another server sleep: for team_run_last. */
 void *server_twins(const struct server *s, enum role role);
 

@@ -13,10 +13,10 @@
 #include <string.h>
 #include <xmmintrin.h>
 
-#define DEVICE  static inline
-#define OUTLINE static
+#define DEVICE static inline
 #define UNROLL
-#define UNROLL_2
+#define UNROLL_1
+#define NO_HOIST()
 
 struct shim_index {
 	uint32_t x;

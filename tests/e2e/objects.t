@@ -110,7 +110,7 @@ with Folder() as f:
     node = Node(f.make_dummies(), f.make_model(), "--socket", f.socket, "--memory", "400M")
     if not ok(node.wait_for("penstock: ready"), "a node starts", node.output()):
         done()
-    names = {program for role, program in roles if role not in ("INIT", "SURVEY", "LOADER")}
+    names = {program for role, program in roles if role not in ("INIT", "SURVEY", "LOADER", "CUDA")}  # no GPU here
     ok(wait_until(lambda: set(node.children()) == names), "the loader is gone, the servers are there", node.children())
     # the loader is sealed out before "ready", and the rings' maker has mapped what it wants
     for role, program in roles:
