@@ -21,7 +21,7 @@ NO_CALL = 0xfffff
 ROLES = {  # role: its number, program, table
     "SURVEY": (1, "loader", "survey_rules"),
     "LOADER": (2, "loader", "loader_rules"),
-    "SCORE": (8, "score", "score_rules"),
+    "SCORE": (9, "score", "score_rules"),
     "CLIENT": (3, "gateway", "client_rules"),
     "ROUTER": (4, "router", "router_rules"),
     "MLA": (5, "mla", "mla_rules"),
