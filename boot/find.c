@@ -36,18 +36,20 @@ static void take(struct find *f, const char *device, const struct pack_header *h
 		memset(&f->settings, 0, sizeof(f->settings));
 }
 
-/* A device that may hold a store. */
-static void look_at(struct find *f, const char *device)
+/* A device that may hold a store. False: it has the header of none. */
+static bool look_at(struct find *f, const char *device)
 {
 	struct pack_header h;
 	char path[300];
+	bool store;
 	int fd;
 
 	snprintf(path, sizeof(path), "/dev/%s", device);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return;
-	if (read_at(fd, &h, sizeof(h), 0) && h.magic == PACK_MAGIC) {
+		return false;
+	store = read_at(fd, &h, sizeof(h), 0) && h.magic == PACK_MAGIC;
+	if (store) {
 		if (!memcmp(h.root, f->root, sizeof(h.root))) {
 			take(f, device, &h, fd);
 		} else {
@@ -56,6 +58,7 @@ static void look_at(struct find *f, const char *device)
 		}
 	}
 	close(fd);
+	return store;
 }
 
 /* The name of a drive's partition: "sda3", "nvme0n1p3". */
@@ -67,37 +70,41 @@ static void part_name(char out[256], const char *drive, uint32_t number)
 	snprintf(out, 256, "%.200s%s%u", drive, digit ? "p" : "", number);
 }
 
-/* The header at the drive's begin, else the one at its end. */
-static bool read_table(int fd, uint32_t sector, struct gpt_table *t)
+/*
+ * The table whose header stands at byte `off` of the drive: its entries, for the caller to free.
+ * NULL: there is none, or it is damaged.
+ */
+static char *read_table(int fd, uint32_t sector, uint64_t off, struct gpt_table *t)
 {
-	char header[4096];
-	off_t end = lseek(fd, 0, SEEK_END);
+	char header[4096], *entries;
+	size_t bytes;
 
-	if (read_at(fd, header, sector, sector) && gpt_header_read(header, sector, t))
-		return true;
-	return end > (off_t)sector && read_at(fd, header, sector, (uint64_t)end - sector) &&
-	       gpt_header_read(header, sector, t);
+	if (!read_at(fd, header, sector, off) || !gpt_header_read(header, sector, t))
+		return NULL;
+	bytes = (size_t)t->entries * t->entry_bytes;
+	entries = malloc(bytes);
+	if (entries && read_at(fd, entries, bytes, t->off) && gpt_entries_ok(t, entries))
+		return entries;
+	free(entries);
+	return NULL;
 }
 
-/* The partitions of a drive that has a table. */
+/* The partitions of a drive: by the table at its begin, else by the one at its end. */
 static bool walk(const char *drive, int fd, uint32_t sector, find_part *each, void *context)
 {
+	off_t end = lseek(fd, 0, SEEK_END);
 	struct gpt_table t;
 	struct gpt_part part;
-	char *entries, name[256];
+	char *entries = read_table(fd, sector, sector, &t), name[256];
 	bool ended = false;
 
-	if (!read_table(fd, sector, &t))
-		return false;
-	entries = malloc((size_t)t.entries * t.entry_bytes);
-	if (entries && read_at(fd, entries, (size_t)t.entries * t.entry_bytes, t.off) &&
-	    gpt_entries_ok(&t, entries)) {
-		for (uint32_t i = 0; !ended && i < t.entries; i++) {
-			if (!gpt_entry(&t, entries, i, sector, &part))
-				continue;
-			part_name(name, drive, i + 1);
-			ended = each(context, name, i + 1, sector, &part);
-		}
+	if (!entries && end > (off_t)sector)
+		entries = read_table(fd, sector, (uint64_t)end - sector, &t);
+	for (uint32_t i = 0; entries && !ended && i < t.entries; i++) {
+		if (!gpt_entry(&t, entries, i, sector, &part))
+			continue;
+		part_name(name, drive, i + 1);
+		ended = each(context, name, i + 1, sector, &part);
 	}
 	free(entries);
 	return ended;
@@ -153,10 +160,12 @@ bool find_partitions(find_part *each, void *context)
 static bool look_at_part(void *context, const char *device, uint32_t number, uint32_t sector,
 			 const struct gpt_part *part)
 {
+	struct find *f = context;
+
 	(void)number;
 	(void)sector;
-	if (!memcmp(&part->type, &gpt_type_model, sizeof(part->type)))
-		look_at(context, device);
+	if (!memcmp(&part->type, &gpt_type_model, sizeof(part->type)) && !look_at(f, device))
+		snprintf(f->empty, sizeof(f->empty), "%.60s", device);
 	return false;
 }
 
@@ -171,6 +180,7 @@ int find_model(struct find *f)
 {
 	f->parts = f->have = f->others = 0;
 	f->len = 0;
+	f->empty[0] = '\0';
 	memset(f->seen, 0, sizeof(f->seen));
 	find_partitions(look_at_part, f);
 	each_drive(look_at_drive, f);

@@ -27,6 +27,7 @@ struct find {
 	uint8_t seen[PACK_PARTS_MAX];
 	unsigned others; /* stores of another root */
 	char other[65];  /* the last one's */
+	char empty[64];  /* a partition for a model that begins with none; else "" */
 	char *names;     /* out: devices with commas between them */
 	size_t room, len;
 	struct pack_settings settings; /* of part 0 */

@@ -53,6 +53,17 @@ bool machine_is(void)
 
 /* ---- The start ---- */
 
+/* Shared memory may have huge pages where its owner asks for them: slots and weights do. */
+static void allow_huge_pages(void)
+{
+	int fd = open("/sys/kernel/mm/transparent_hugepage/shmem_enabled", O_WRONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : write(fd, "advise", 6);
+
+	(void)n; /* a kernel without them */
+	if (fd >= 0)
+		close(fd);
+}
+
 static int mount_all(struct err *e)
 {
 	static const struct {
@@ -150,6 +161,23 @@ static int read_root(struct machine *m, uint8_t root[PACK_HASH], struct err *e)
 	return 0;
 }
 
+/* What was found instead. */
+static int no_model(const struct machine *m, const struct find *f, struct err *e)
+{
+	char other[100] = "", empty[160] = "";
+
+	if (f->others)
+		snprintf(other, sizeof(other), "; there is one of root %.16s...", f->other);
+	if (f->empty[0])
+		snprintf(empty, sizeof(empty),
+			 "; the partition %s begins with no header of one: damaged, or never "
+			 "written",
+			 f->empty);
+	return err_exit(e, STATUS_MODEL, -ENOENT,
+			"no drive has the model that this image is for, root %.16s...%s%s", m->root,
+			other, empty);
+}
+
 static int wait_for_model(struct machine *m, struct err *e)
 {
 	struct find f = {.names = m->model, .room = sizeof(m->model)};
@@ -169,14 +197,7 @@ static int wait_for_model(struct machine *m, struct err *e)
 			return err_exit(e, STATUS_MODEL, -ENOENT,
 					"of the model's %u parts %u are here: %s", f.parts, f.have,
 					m->model);
-		if (f.others)
-			return err_exit(e, STATUS_MODEL, -ENOENT,
-					"no drive has the model that this image is for, root %s; "
-					"there is one of root %s",
-					m->root, f.other);
-		return err_exit(e, STATUS_MODEL, -ENOENT,
-				"no drive has a model: no partition of type "
-				"50656e73-746f-636b-8d6f-64656c000001, and no packed store");
+		return no_model(m, &f, e);
 	}
 	m->settings = f.settings;
 	return 0;
@@ -211,6 +232,7 @@ int machine_start(struct machine *m, struct err *e)
 	if (rc)
 		return rc;
 	open_console();
+	allow_huge_pages();
 	reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del is a signal, and a clean end */
 	modules_load(MODULES_FIRST);
 	m->at[AT_MODULES] = clock_now_ns();
