@@ -2,6 +2,7 @@
 #include "boot/modules.h"
 
 #include "boot/text.h"
+#include "runtime/clock.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -30,20 +31,29 @@ static struct { /* of the start: static because it is large */
 	struct driver driver[DRIVERS_MAX];
 	unsigned drivers;
 	int loaded;
+	uint64_t kernel_ns;
 } state;
 
 int modules_load_file(const char *name)
 {
 	char path[300];
+	uint64_t from;
 	int fd, rc;
 
 	snprintf(path, sizeof(path), "/modules/%s", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
+	from = clock_now_ns();
 	rc = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
+	state.kernel_ns += clock_now_ns() - from;
 	close(fd);
 	return rc == -EEXIST ? 0 : rc;
+}
+
+uint64_t modules_kernel_ns(void)
+{
+	return state.kernel_ns;
 }
 
 static void load(struct driver *d)

@@ -6,6 +6,8 @@
 #ifndef BOOT_MODULES_H
 #define BOOT_MODULES_H
 
+#include <stdint.h>
+
 enum modules_part {
 	MODULES_FIRST, /* what a start needs: drives, port, buttons; until the list's empty line */
 	MODULES_REST
@@ -20,5 +22,11 @@ void modules_load(enum modules_part part);
 
 /* One file of /modules; -errno. */
 int modules_load_file(const char *name);
+
+/*
+ * Nanoseconds that the kernel has had for it so far: linking, and each driver's look for its
+ * devices.
+ */
+uint64_t modules_kernel_ns(void);
 
 #endif
