@@ -67,13 +67,16 @@ def one_a_row(documents, length):
 
 
 def training_batch(encoder, rng, rows, length, families=mixture.FAMILIES, documents=()):
-    """Draws samples from the mixture until they, and the documents given, fill the rows."""
+    """Draws samples from the mixture until they, and the documents given, fill the rows. Also returns the share of the
+    drawn tokens that stood in samples longer than a row, which are left out: what always is is never learned."""
     documents = list(documents)
-    total = sum(len(ids) for ids, _ in documents)
+    total, left_out = sum(len(ids) for ids, _ in documents), 0
     while total < rows * length:
         sample = mixture.draw_conversation(rng, TRAIN, families)
         ids, trained = encoder.encode(mixture.render(sample, *mixture.draw_style(rng, sample)))
         if len(ids) <= length:
             documents.append((ids, trained))
             total += len(ids)
-    return pack(documents, rows, length)
+        else:
+            left_out += len(ids)
+    return pack(documents, rows, length), left_out / (total + left_out)

@@ -21,7 +21,7 @@ QUESTIONS = 3  # of a rank in a step
 FREE_FORM = 0.15  # of them have free-form replies
 JUDGEMENT_WEIGHT = 0.2  # the rule knows a right reply; the judgement, hardly better than chance, orders what it leaves equal
 GROUP = 8  # replies to each
-REPLY_LIMIT = 200
+REPLY_LIMIT = 320
 KL_WEIGHT = 0.02
 DEVIATION_FLOOR = 0.05  # groups whose judged rewards hardly differ teach hardly anything
 NO_END = -0.2  # the reward of a reply that never ended
@@ -93,7 +93,8 @@ def log_probabilities(forward, batch, wanted, targets):
 
 def gradient(leaves, reference, biases, positions, encoder, rng):
     """One rank's share of a step: adds to the leaves' gradients. Returns the experts' load, the statistics
-    (reward of what has working, of free-form replies, KL per token, length of a reply) and how many tokens were sampled."""
+    (reward of what has working, of free-form replies, KL per token, length of a reply, share that ended) and how many
+    tokens were sampled."""
     sampler = Sampler({name: leaf.detach() for name, leaf in leaves.items()}, biases, positions)
     rollouts = roll_out(sampler, encoder, rng)
     used = [r for r in rollouts if r.reply is not None and abs(r.advantage) > 1e-6]
@@ -126,5 +127,6 @@ def gradient(leaves, reference, biases, positions, encoder, rng):
         sum(free_form) / max(len(free_form), 1),
         kl_sum / max(total, 1),
         sum(len(r.reply) for r in ended) / max(len(ended), 1),
+        len(ended) / len(rollouts),
     )
     return load, statistics, sum(len(r.reply) + 1 for r in ended)

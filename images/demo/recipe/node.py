@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOCKET = "/run/penstock/penstock.sock"
-MAX_TOKENS = 300
+MAX_TOKENS = 400
 PLACES = 8  # requests a node runs at once by default
 TIMEOUT_SECONDS = 600
 START_SECONDS = 60

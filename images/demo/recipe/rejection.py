@@ -18,7 +18,7 @@ from sampling import Sampler
 FILE = "rejection.jsonl"
 TRIES = 4
 BATCH_QUESTIONS = 24
-REPLY_LIMIT = 220
+REPLY_LIMIT = 320
 TEMPERATURE = 0.9
 LONGEST = 1024
 FAMILIES = {

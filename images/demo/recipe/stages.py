@@ -12,8 +12,8 @@ from data import mixture
 TOKENS_A_RANK = 1152  # of one step; two ranks by default
 # Weights of the families in fine-tuning; pre-training has those of the mixture, with much to copy.
 CHAT_WEIGHTS = {
-    "arithmetic": 28, "date": 28, "unit": 5, "word": 9, "penstock": 22, "refusal": 28, "chat": 9, "chinese": 4,
-    "lookup": 4, "copy": 4, "judge": 0.5,
+    "arithmetic": 20, "date": 26, "unit": 4, "word": 6, "penstock": 36, "refusal": 40, "chat": 9, "chinese": 4,
+    "lookup": 3, "copy": 2, "judge": 0.5,
 }  # fmt: skip
 CHAT_FAMILIES = {name: (mixture.FAMILIES[name][0], weight) for name, weight in CHAT_WEIGHTS.items()}
 
@@ -58,12 +58,13 @@ class Stage:
 
 
 SHORT = (192,) * 7
+REPLIES = (384,) * 7  # the longest working of a date must fit: what does not is left out
 STAGES = (
     Stage("pretrain", 60_000_000, 2e-3, 0.7, 0.2, lengths=SHORT + (512,), warmup=50, mtp_every=4),
     Stage("extend", 3_000_000, 2e-3, 0.7, 0.3, lengths=SHORT + (1024,), yarn=YARN, warmup=10, mtp_every=4),
     Stage(
-        "sft", 4_000_000, 1.5e-3, 0.3, 0.03, lengths=SHORT + SHORT + (1024,) + SHORT + SHORT + (2048,),
-        yarn=YARN, warmup=5, mtp_every=2, own_share=0.03, families=CHAT_FAMILIES,
+        "sft", 4_000_000, 1.5e-3, 0.3, 0.03, lengths=REPLIES + REPLIES + (1024,) + REPLIES + REPLIES + (2048,),
+        yarn=YARN, warmup=5, mtp_every=4, own_share=0.03, families=CHAT_FAMILIES,
     ),
     Stage("rl", 300_000, 1e-4, 0.5, 0.2, lengths=(512,), yarn=YARN, warmup=10, reinforced=True),
 )  # fmt: skip

@@ -30,8 +30,8 @@ CLIP = 1.0
 DECAY = 0.1
 BETAS = (0.9, 0.95)
 BALANCE_LOSS = 1e-4
-LONG = 256  # from this length on, part of a row are notes to look things up in
-STATISTICS = 4  # numbers that a rank reports of a step, under names of its kind
+LONG = 512  # from this length on, part of a row are notes to look things up in
+STATISTICS = 5  # numbers that a rank reports of a step, under names of its kind
 
 
 class Run:
@@ -73,7 +73,7 @@ class Run:
 class Supervised:
     """The gradient of packed samples: next token, MTP, sequence-wise balance."""
 
-    names = ("loss", "mtp_loss", "balance_loss", "trained")
+    names = ("loss", "mtp_loss", "balance_loss", "trained", "left_out")
 
     def __init__(self, run, stage, encoder, leaves):
         self.run, self.stage, self.encoder, self.leaves = run, stage, encoder, leaves
@@ -81,7 +81,7 @@ class Supervised:
         self.own = rejection.read_rejection_samples(run.directory, encoder.eos) if stage.own_share else []
 
     def draw(self, rng, length):
-        """A rank's share of a step; in long rows one long text each to look something up in."""
+        """A rank's share of a step, and what of it was left out; in long rows one long text each to look something up in."""
         rows = max(1, TOKENS_A_RANK // length)
         documents = []
         if length >= LONG:
@@ -98,7 +98,7 @@ class Supervised:
         return batches.training_batch(self.encoder, rng, rows, length, self.stage.families, documents)
 
     def gradient(self, rng, step):
-        batch = self.draw(rng, self.stage.length(step))
+        batch, left_out = self.draw(rng, self.stage.length(step))
         forward = Pass(self.leaves, self.run.weights.biases, self.positions)
         mtp_weight = self.stage.mtp_weight if step % self.stage.mtp_every == 0 else 0.0
         loss, mtp_loss = losses(forward, batch, with_mtp=mtp_weight > 0)
@@ -107,13 +107,13 @@ class Supervised:
         balance = forward.balance_loss.item() / len(MOE_LAYERS)
         trained = batch.trained.float().mean().item()
         mean_mtp_loss = mtp_loss.item() * self.stage.mtp_every  # 0 in the other steps
-        return batch.tokens.numel(), forward.load, (loss.item(), mean_mtp_loss, balance, trained)
+        return batch.tokens.numel(), forward.load, (loss.item(), mean_mtp_loss, balance, trained, left_out)
 
 
 class Reinforced:
     """The gradient of GRPO; the reference is what the stage before left."""
 
-    names = ("reward", "free_form", "kl", "length")
+    names = ("reward", "free_form", "kl", "length", "ended")
 
     def __init__(self, run, stage, encoder, leaves):
         self.run, self.encoder, self.leaves = run, encoder, leaves

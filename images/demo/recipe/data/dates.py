@@ -223,30 +223,54 @@ def fresh_span(rng, split):
     return fresh(rng, split, draw_hard_span if hard else draw_span)
 
 
-def month_year(year, month):
-    return f"{MONTHS[month - 1]} {year}"
+def show_leap(year):
+    """Four divides a leap year's last two digits, or its first two where those are zero."""
+    digits = year % 100 or year // 100
+    return f"{digits}/4: {show_quotient(digits, 4)}"
+
+
+def show_length(year, month):
+    """How many days a month has, and for February why."""
+    leap = f" {show_leap(year)}" if month == 2 else ""
+    return f"{MONTHS[month - 1]} {year}{leap} {month_days(year, month)}"
+
+
+def show_successor(number):
+    """From the right, as far as the carry goes: "9+1=10 2+1=3; 2030"."""
+    steps = []
+    for digit in reversed(str(number)):
+        steps.append(f"{digit}+1={int(digit) + 1}")
+        if digit != "9":
+            break
+    return f"{' '.join(steps)}; {number + 1}"
+
+
+def next_month(year, month):
+    return (year + 1, 1) if month == 12 else (year, month + 1)
 
 
 def sample_after(rng, split):
+    """Month by month, taken off until the rest lies within one."""
     year, month, day, count = fresh_span(rng, split)
     start = datetime.date(year, month, day)
     end = start + datetime.timedelta(days=count)
     total = day + count
     lines = [f"{spelled(start)}, {count} days", f"{day}+{count}: {show_sum(day, count)}"]
     while total > (length := month_days(year, month)):
-        lines.append(f"{month_year(year, month)} {length}: {show_difference(total, length)}")
+        lines.append(f"{show_length(year, month)}: {total}-{length}: {show_difference(total, length)}")
         total -= length
-        year, month = (year + 1, 1) if month == 12 else (year, month + 1)
+        year, month = next_month(year, month)
         if month == 1:
-            lines.append(f"{year - 1}+1={year}")
-    lines.append(f"{month_year(year, month)} {length}: {total} ok")
+            lines.append(f"{year - 1}+1: {show_successor(year - 1)}")
+    lines.append(f"{show_length(year, month)}: {total} ok")
     question = AFTER.pick(rng, split, d=written(rng, start), n=count)
     answer = f"The date is {spelled(end)}."
     return Sample("date", question, answer, ("all", [spelled(end)]), "\n".join(lines))
 
 
 def sample_between(rng, split):
-    """Month by month, counted down to the last one."""
+    """Month by month, counted down to the last one: that two months are the same one is hard to see, that a number is 0
+    is not."""
     year, month, day, count = fresh_span(rng, split)
     start = datetime.date(year, month, day)
     end = start + datetime.timedelta(days=count)
@@ -254,16 +278,17 @@ def sample_between(rng, split):
     lines = [f"{spelled(start)} to {spelled(end)}"]
     lines.append(f"{month} to {end.month}: {last}-{month}: {show_difference(last, month)}")
     if not left:
-        lines.append(f"0 {month_year(year, month)}: {end.day}-{day}: {show_difference(end.day, day)}")
+        lines.append(f"0 {MONTHS[month - 1]} {year}: {end.day}-{day}: {show_difference(end.day, day)}")
     else:
         length = month_days(year, month)
         total = length - day
-        lines.append(f"{left} {month_year(year, month)} {length}: {length}-{day}: {show_difference(length, day)}")
+        lines.append(f"{left} {show_length(year, month)}: {length}-{day}: {show_difference(length, day)}")
         while left:
-            year, month = (year + 1, 1) if month == 12 else (year, month + 1)
+            year, month = next_month(year, month)
             left -= 1
             more = month_days(year, month) if left else end.day
-            lines.append(f"{left} {month_year(year, month)} {more}: {total}+{more}: {show_sum(total, more)}")
+            label = show_length(year, month) if left else f"{MONTHS[month - 1]} {year} {more}"
+            lines.append(f"{left} {label}: {total}+{more}: {show_sum(total, more)}")
             total += more
     question = BETWEEN.pick(rng, split, d=written(rng, start), e=written(rng, end))
     return Sample("date", question, f"It is {count} days.", ("number", str(count)), "\n".join(lines))
@@ -282,9 +307,8 @@ def sample_leap(rng, split):
     (year,) = fresh(rng, split, lambda r: (r.choice((r.randint(1800, 2100), r.randint(1990, 2040))),))
     question = LEAP.pick(rng, split, y=year)
     leap = is_leap(year)
-    working = f"{year % 100 or year // 100}/4: {show_quotient(year % 100 or year // 100, 4)}"
     fact = "is a leap year and has 366 days." if leap else "is not a leap year; it has 365 days."
-    return Sample("date", question, f"{year} {fact}", ("all", [fact]), working)
+    return Sample("date", question, f"{year} {fact}", ("all", [fact]), show_leap(year))
 
 
 def sample_month_length(rng, split):
@@ -296,7 +320,7 @@ def sample_month_length(rng, split):
     else:
         name = f"February {year}"
         answer = f"{name} has {month_days(year, month)} days."
-        working = f"{year % 100 or year // 100}/4: {show_quotient(year % 100 or year // 100, 4)}"
+        working = show_leap(year)
     question = MONTH_LENGTH.pick(rng, split, m=name)
     return Sample("date", question, answer, ("all", [f"{month_days(year, month)} days"]), working)
 
@@ -329,14 +353,14 @@ def sample_forms(rng, split):
 
 
 KINDS = {  # and their shares in examination and in training
-    sample_after: (33, 33),
-    sample_between: (25, 33),
-    sample_weekday: (24, 18),
-    sample_leap: (8, 6),
-    sample_month_length: (5, 7),
-    sample_neighbour: (3, 9),
-    sample_form: (2, 4),
-    sample_forms: (0, 9),
+    sample_after: (33, 38),
+    sample_between: (25, 38),
+    sample_weekday: (24, 9),
+    sample_leap: (8, 4),
+    sample_month_length: (5, 5),
+    sample_neighbour: (3, 7),
+    sample_form: (2, 3),
+    sample_forms: (0, 4),
 }
 
 

@@ -4,7 +4,10 @@ A small model meets a word it never saw and falls into the nearest family it kno
 mixed with made-up words, and asked for in every way that comes to mind; the reply is always a refusal.
 """
 
-from .sample import HELD, Sample, dressed, phrases, split_list, wordings
+from dataclasses import replace
+
+from . import topics
+from .sample import HELD, TRAIN, Sample, dressed, phrases, split_list, wordings
 
 REPLY = "Sorry, that is beyond me. Ask me about Penstock, arithmetic, dates, units or small word tasks."
 
@@ -385,6 +388,15 @@ LOOSE = wordings(
     ~ Who taught {x} to {v}?
     ~ Since when do we {v} {x}?"""
 )
+
+
+def widened(known, more):
+    """A list of topics with further ones for training; a held-out one stays held out."""
+    return replace(known, train=known.train + tuple(word for word in more if word not in (*known.train, *known.held)))
+
+
+NOUNS, PEOPLE = widened(NOUNS, topics.NOUNS), widened(PEOPLE, topics.PEOPLE)
+SOFTWARE, VERBS = widened(SOFTWARE, topics.SOFTWARE), widened(VERBS, topics.VERBS)
 HELD_SYLLABLES = "qua wex dru yol".split()
 SYLLABLES = (
     "ba be bo da de di fa fe fi ga go gu ka ke ki ko la le li lo lu ma me mi mo na ne no nu pa pe po ra re ri ro ru sa se si "
@@ -402,8 +414,17 @@ def invented(rng, split):
     return word.capitalize() if rng.random() < 0.5 else word
 
 
+def blended(rng, known):
+    """The head of one topic and the tail of another: like a word, and none that was seen before."""
+    head, tail = (rng.choice(known.train) for _ in range(2))
+    return head[: rng.randint(2, max(2, len(head) - 2))] + tail[-rng.randint(2, max(2, len(tail) // 2)) :].strip()
+
+
 def topic(rng, split, known):
-    return invented(rng, split) if rng.random() < 0.15 else known.pick(rng, split)
+    kind = rng.random()
+    if kind < 0.15:
+        return invented(rng, split)
+    return blended(rng, known) if split == TRAIN and kind < 0.4 else known.pick(rng, split)
 
 
 def sample(rng, split):
