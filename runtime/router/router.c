@@ -155,7 +155,7 @@ struct router *router_open(const char *generation, struct err *e)
 	return r;
 }
 
-static void take_over(struct router *r)
+void router_take_over(struct router *r)
 {
 	const struct attach *a = &r->s.at;
 
@@ -237,22 +237,27 @@ static bool more(void *context)
 	return server_pending(&r->s, &r->announce, h->ring_head[2][0]);
 }
 
+bool router_turn(struct router *r)
+{
+	bool busy;
+
+	server_turn(&r->s);
+	busy = steps_serve(r);
+	while (announce(r))
+		busy = true;
+	look_again(r);
+	busy |= schedule(r);
+	busy |= steps_abandon_refused(r);
+	busy |= steps_abandon_dead(r);
+	return busy;
+}
+
 noreturn void router_loop(struct router *r)
 {
-	take_over(r);
+	router_take_over(r);
 	for (;;) {
-		bool busy;
-
-		do {
-			server_turn(&r->s);
-			busy = steps_serve(r);
-			while (announce(r))
-				busy = true;
-			look_again(r);
-			busy |= schedule(r);
-			busy |= steps_abandon_refused(r);
-			busy |= steps_abandon_dead(r);
-		} while (busy);
+		while (router_turn(r))
+			;
 		server_sleep(&r->s, more, r);
 	}
 }

@@ -100,6 +100,10 @@ void router_commit(struct router *r);
 /* generation: argv[1]. The loop begins when its predecessor is gone. */
 struct router *router_open(const char *generation, struct err *e);
 noreturn void router_loop(struct router *r);
+/* Its two parts, for who calls them without a process: waits for its predecessor's end; */
+void router_take_over(struct router *r);
+/* does what can be done now, whether there was anything. */
+bool router_turn(struct router *r);
 
 /* ---- requests.c: what the client role wants ---- */
 /* Looks at a connection's request and draws the consequence in the draft: queue, refuse, end. */

@@ -50,7 +50,7 @@ static void make_index(struct fake_node *n)
 	n->index.tokenizer.count = n->tiny.blob_bytes;
 }
 
-void fake_open(struct fake_node *n)
+void fake_open(struct fake_node *n, uint64_t body_bytes)
 {
 	struct err e = {0};
 
@@ -66,8 +66,8 @@ void fake_open(struct fake_node *n)
 				.context = 2048,
 				.pages = 8,
 				.workers = 1,
-				.body_bytes = BODY_MAX,
-				.body_pool = (uint64_t)CLIENT_BODIES * CLIENT_BODY};
+				.body_bytes = body_bytes,
+				.body_pool = CLIENT_BODIES * (body_bytes + BODY_FRAME)};
 	if (layout_make(&n->at.layout, &n->plan, &e))
 		abort();
 	for (unsigned o = 0; o < OBJ_COUNT; o++) {
@@ -134,10 +134,15 @@ struct conn_record fake_record(const struct fake_node *n, uint32_t conn)
 static void scribble(struct fake_node *n)
 {
 	for (uint32_t i = 0; i < FAKE_CONNS; i++) {
-		struct conn_record r = fake_record(n, i);
+		size_t from = (size_t)(fake_record(n, i).head.tx_tail % CONN_RING),
+		       free = CONN_RING -
+			      (size_t)(fake_record(n, i).head.tx_tail - in_of(n, i)->tx_head),
+		       first = free < CONN_RING - from ? free : CONN_RING - from;
 
-		for (uint64_t k = r.head.tx_tail; k < in_of(n, i)->tx_head + CONN_RING; k++)
-			tx_of(n, i)[k % CONN_RING] = '#';
+		if (free > CONN_RING)
+			continue; /* a record that cannot be */
+		memset(tx_of(n, i) + from, '#', first);
+		memset(tx_of(n, i), '#', free - first);
 	}
 }
 

@@ -40,7 +40,8 @@ struct fake_node {
 	size_t take; /* bytes a client takes at a time */
 };
 
-void fake_open(struct fake_node *n);
+/* body_bytes: the largest body that it takes, BODY_LEAST to BODY_MAX. */
+void fake_open(struct fake_node *n, uint64_t body_bytes);
 void fake_close(struct fake_node *n);
 /* Lets the gateway's process die and a successor attach. */
 void fake_kill(struct fake_node *n);

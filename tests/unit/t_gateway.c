@@ -92,7 +92,7 @@ static void test_routes(void)
 	};
 	struct fake_node n;
 
-	fake_open(&n);
+	fake_open(&n, BODY_MAX);
 	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
 		const char *got = once(&n, list[i].request);
 		char status[32];
@@ -114,7 +114,7 @@ static void test_connection(unsigned kill)
 	struct fake_node n;
 	const char *got;
 
-	fake_open(&n);
+	fake_open(&n, BODY_MAX);
 	n.kill = kill;
 	fake_connect(&n, 1);
 	got = fake_talk(&n, 1, two, sizeof(two) - 1);
@@ -177,7 +177,7 @@ static void test_bodies(void)
 	char *plain;
 	const char *got;
 
-	fake_open(&n);
+	fake_open(&n, BODY_MAX);
 	fake_connect(&n, 1);
 	plain = strdup(fake_talk(&n, 1, s, strlen(s)));
 	ok(begins(plain, "HTTP/1.1 200") && strlen(plain) > 2 * CONN_RING,
@@ -214,7 +214,7 @@ static void test_failures(unsigned kill)
 	struct fake_node n;
 	const char *got;
 
-	fake_open(&n);
+	fake_open(&n, BODY_MAX);
 	n.kill = kill;
 	fake_connect(&n, 1);
 	n.script[1] = (struct fake_script){.status = SEQ_BUSY};
@@ -254,7 +254,7 @@ static void test_cancel(void)
 	struct fake_node n;
 	const char *got;
 
-	fake_open(&n);
+	fake_open(&n, BODY_MAX);
 	fake_connect(&n, 1);
 	n.script[1] = hangs;
 	got = fake_post(&n, 1, CHAT, HI ",\"stream\":true}");
@@ -289,7 +289,7 @@ static void test_deadlines(void)
 	struct fake_node n;
 	struct conn *c;
 
-	fake_open(&n);
+	fake_open(&n, BODY_MAX);
 	c = &n.g->conn[1];
 	fake_connect(&n, 1);
 	fake_talk(&n, 1, "GET / HT", 8);
@@ -328,7 +328,7 @@ static void test_health(void)
 	struct fake_node n;
 	const char *got;
 
-	fake_open(&n);
+	fake_open(&n, BODY_MAX);
 	fake_connect(&n, 1);
 	n.node->stage = STAGE_LOADING;
 	got = fake_talk(&n, 1, HEALTH, strlen(HEALTH));

@@ -52,7 +52,7 @@ static char *reply(const char *path, const char *body, const char *text, unsigne
 	struct fake_node n;
 	char *got;
 
-	fake_open(&n);
+	fake_open(&n, BODY_MAX);
 	n.kill = kill;
 	n.take = take;
 	n.script[3] = spell(text);
@@ -198,7 +198,7 @@ static void test_long(void)
 	is_str(killed, plain, "and the same after kills");
 	free(plain);
 	free(killed);
-	fake_open(&n);
+	fake_open(&n, BODY_MAX);
 	n.script[3] = spell(text);
 	n.take = 0;
 	fake_connect(&n, 3);
