@@ -4,6 +4,7 @@
 #include "boot/find.h"
 #include "boot/modules.h"
 #include "boot/text.h"
+#include "boot/uart.h"
 #include "runtime/clock.h"
 
 #include <dirent.h>
@@ -380,16 +381,37 @@ static int open_port(void)
 	return fd;
 }
 
-int machine_tick(struct machine *m, int epoll, uint64_t port_tag)
+static void take_port(struct machine *m, int fd, int epoll, uint64_t tag)
 {
 	/* edges: a port without a host would be ready for ever */
-	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u64 = port_tag};
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u64 = tag};
+
+	m->port.fd = fd;
+	if (fd >= 0)
+		epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev);
+}
+
+/* The serial line, where the command line names one; else a port is looked for. */
+static void begin_port(struct machine *m, int epoll, uint64_t tag)
+{
+	char line[LINE_MAX];
+	struct err e = {0};
+
+	text_read("/proc/cmdline", line, sizeof(line));
+	take_port(m, uart_open(line, &e), epoll, tag);
+	m->port.lossy = m->port.fd >= 0;
+	if (!m->port.lossy)
+		m->port_look_ns = clock_now_ns() + PORT_WAIT_S * NS_PER_S;
+	if (e.code)
+		fprintf(stderr, "penstock: warning: %s\n", e.text);
+}
+
+int machine_tick(struct machine *m, int epoll, uint64_t port_tag)
+{
 	int ms = watchdog_tick(m);
 
 	if (m->port.fd < 0 && m->port_look_ns) {
-		m->port.fd = open_port();
-		if (m->port.fd >= 0)
-			epoll_ctl(epoll, EPOLL_CTL_ADD, m->port.fd, &ev);
+		take_port(m, open_port(), epoll, port_tag);
 		if (m->port.fd >= 0 || clock_now_ns() > m->port_look_ns)
 			m->port_look_ns = 0;
 	}
@@ -402,7 +424,7 @@ void machine_watch(struct machine *m, struct pump *pump, int epoll, uint64_t but
 {
 	open_buttons(m, epoll, button_tag);
 	port_init(&m->port, pump, -1, ask, context);
-	m->port_look_ns = clock_now_ns() + PORT_WAIT_S * NS_PER_S;
+	begin_port(m, epoll, port_tag);
 	machine_tick(m, epoll, port_tag);
 }
 

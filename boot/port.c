@@ -1,13 +1,18 @@
 /* Channels of a device; see port.h. */
 #include "boot/port.h"
 
+#include "runtime/clock.h"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 enum {
 	WINDOW_STEP = CONN_RING / 4, /* a window is told when it has grown by that */
-	HEADER = sizeof(struct frame)
+	HEADER = sizeof(struct frame),
+	/* lossy: a frame is given up after silence, or ten times what 115200 bits/s need */
+	SILENCE_S = 3,
+	PARTIAL_S = 15
 };
 
 /* ---- Sending ---- */
@@ -32,10 +37,13 @@ static void flush(struct port *t)
 static bool put(struct port *t, enum frame_kind kind, unsigned channel, uint64_t value,
 		const void *data, size_t len)
 {
-	struct frame f = frame_make(kind, channel, value, (uint32_t)len);
+	struct frame f;
 
 	if (sizeof(t->out) - t->out_len < HEADER + len)
 		return false;
+	if (kind == FRAME_WELCOME)
+		t->next_out = 0;
+	f = frame_make(kind, channel, value, data, (uint32_t)len, t->next_out++);
 	memcpy(t->out + t->out_len, &f, HEADER);
 	if (len)
 		memcpy(t->out + t->out_len + HEADER, data, len);
@@ -232,7 +240,11 @@ static bool take_frame(struct port *t, const struct frame *f, const char *data)
 {
 	struct port_channel *c = &t->channel[f->channel];
 
-	if (f->kind != FRAME_HELLO && !t->session)
+	if (f->kind == FRAME_HELLO)
+		t->next_in = 0;
+	else if (!t->session)
+		return false;
+	if (f->number != t->next_in++)
 		return false;
 	if (f->length && f->kind != FRAME_DATA && f->kind != FRAME_ASK)
 		return false;
@@ -301,12 +313,32 @@ static void take_frames(struct port *t)
 		}
 		if (t->in_len - at < HEADER + f.length)
 			break;
+		if (!frame_whole(&f, t->in + at + HEADER)) {
+			lose(t);
+			at++;
+			continue;
+		}
 		if (!take_frame(t, &f, t->in + at + HEADER))
 			lose(t);
 		at += HEADER + f.length;
 	}
 	memmove(t->in, t->in + at, t->in_len - at);
 	t->in_len -= at;
+	if (at || !t->partial_ns)
+		t->partial_ns = clock_now_ns();
+}
+
+/* A serial line has lost a part of a frame: what would complete it is the next one. */
+static void give_up_partial(struct port *t)
+{
+	uint64_t now = clock_now_ns();
+
+	if (!t->lossy || !t->in_len ||
+	    (now - t->heard_ns < SILENCE_S * NS_PER_S &&
+	     now - t->partial_ns < PARTIAL_S * NS_PER_S))
+		return;
+	t->in_len = 0;
+	lose(t);
 }
 
 void port_event(struct port *t)
@@ -327,6 +359,7 @@ void port_event(struct port *t)
 			break;
 		}
 		t->in_len += (size_t)n;
+		t->heard_ns = clock_now_ns();
 		take_frames(t);
 	}
 	pay(t);
@@ -344,12 +377,13 @@ void port_tick(struct port *t)
 	for (unsigned i = 0; t->owes && i < FRAME_CHANNELS; i++)
 		if (t->channel[i].state == CHANNEL_WAITS)
 			admit(t, i);
+	give_up_partial(t);
 	pay(t);
 }
 
 bool port_timed(const struct port *t)
 {
-	return t->fd >= 0 && t->session && (t->blocked || t->owes);
+	return t->fd >= 0 && ((t->session && (t->blocked || t->owes)) || (t->lossy && t->in_len));
 }
 
 void port_answer(struct port *t, const char *text, size_t len, unsigned status)

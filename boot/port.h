@@ -1,8 +1,8 @@
 /*
  * The node's end of a byte stream that carries many connections (ipc/frame.h): a virtio-serial
- * port. Each channel is a connection of the pump, so that a client of the device is served as one
- * of a socket, and its bytes go straight between frames and byte rings. Called by init's loop on a
- * booted node; tests give it one end of a socket.
+ * port, or a serial line (uart.h). Each channel is a connection of the pump, so that a client of
+ * the device is served as one of a socket, and its bytes go straight between frames and byte rings.
+ * Called by init's loop on a booted node; tests give it one end of a socket.
  *
  * Invariants: 1. No byte is taken from the stream that there is no room for: a channel's window is
  * the free part of its in-ring. 2. What the host sends is checked before it is used; nonsense ends
@@ -38,18 +38,22 @@ struct port_channel {
 };
 
 struct port {
-	int fd; /* -1: none */
+	int fd;     /* -1: none */
+	bool lossy; /* a serial line: a frame of which the rest does not come is given up */
 	struct pump *pump;
 	port_ask *ask;
 	void *context;
-	uint64_t session; /* 0: none yet */
-	uint64_t pong;    /* owed; 0: none */
+	uint64_t session;           /* 0: none yet */
+	uint64_t pong;              /* owed; 0: none */
+	uint32_t next_in, next_out; /* numbers of the next frames */
 	bool owes_welcome;
 	bool blocked;       /* the stream takes no more at the moment */
 	bool owes;          /* some channel owes a frame, or waits */
 	const char *answer; /* text that the host is being sent, [answered, answer_len) is left */
 	size_t answer_len, answered;
 	uint64_t answer_status;
+	/* lossy: since when the frame at the begin of `in` is not whole; when bytes last came */
+	uint64_t partial_ns, heard_ns;
 	size_t in_len, out_len, out_at;
 	struct port_channel channel[FRAME_CHANNELS];
 	char in[2 * (sizeof(struct frame) + FRAME_DATA_MAX)];

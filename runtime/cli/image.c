@@ -23,13 +23,14 @@
 
 #define NODE_FILE "node.efi"
 /* The kernel's part: where it prints, and that nothing of it goes on after a fault. */
-#define NODE_ARGUMENTS                                                                             \
-	"console=tty0 console=ttyS0,115200 loglevel=5 printk.devkmsg=on panic=10 oops=panic"
+#define NODE_CONSOLES  "console=tty0 console=ttyS0,115200"
+#define NODE_SCREEN    "console=tty0" /* the first serial line is the way out */
+#define NODE_ARGUMENTS "loglevel=5 printk.devkmsg=on panic=10 oops=panic"
 
 extern char **environ;
 
 struct image_command {
-	const char *node, *key, *cert, *settings, *arguments, *name;
+	const char *node, *key, *cert, *settings, *arguments, *name, *uart;
 	bool update, separate;
 	struct image m;
 	char store_path[PATH_MAX];
@@ -135,7 +136,9 @@ static int make_program(struct image_command *c, struct err *e)
 	if (rc)
 		return rc;
 	sha256_hex(c->m.root, hex);
-	snprintf(line, sizeof(line), "%s penstock.root=%s%s%s", NODE_ARGUMENTS, hex,
+	snprintf(line, sizeof(line), "%s %s penstock.root=%s%s%s%s%s",
+		 c->uart && !strncmp(c->uart, "ttyS0", 5) ? NODE_SCREEN : NODE_CONSOLES,
+		 NODE_ARGUMENTS, hex, c->uart ? " penstock.uart=" : "", c->uart ? c->uart : "",
 		 c->arguments ? " " : "", c->arguments ? c->arguments : "");
 	rc = efi_set_command_line(c->m.efi, c->m.efi_bytes, line, e);
 	if (!rc && c->key)
@@ -262,6 +265,9 @@ int cmd_image(int argc, char **argv, struct err *e)
 		 .help = "without the model, which lies on drives of its own"},
 		{"update", OPT_FLAG, &c.update,
 		 .help = "nothing but the program, for `penstock node update`"},
+		{"uart", OPT_STRING, &c.uart, .value = "LINE[,SPEED]",
+		 .help = "clients come over a serial line, ttyS1 say, at 115200 bits per second or "
+			 "another speed: the way out of a machine that is no virtual one"},
 		{"arguments", OPT_STRING, &c.arguments, .value = "TEXT",
 		 .help = "more of the kernel's command line"},
 		{"node", OPT_STRING, &c.node, .value = "FILE",

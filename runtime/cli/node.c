@@ -35,7 +35,7 @@ static int send_all(int fd, const void *data, size_t len, struct err *e)
 
 static int ask(int fd, enum frame_ask what, const void *data, size_t len, struct err *e)
 {
-	struct frame f = frame_make(FRAME_ASK, 0, what, (uint32_t)len);
+	struct frame f = frame_make(FRAME_ASK, 0, what, data, (uint32_t)len, 0);
 	int rc = send_all(fd, &f, sizeof(f), e);
 
 	return rc ? rc : send_all(fd, data, len, e);
@@ -74,6 +74,8 @@ static int print_answer(int fd, struct err *e)
 		rc = receive_all(fd, text, f.length, e);
 		if (rc)
 			return rc;
+		if (!frame_whole(&f, text))
+			return err_set(e, -EBADMSG, "the relay's answer makes no sense");
 		text[f.length] = '\0';
 		if (f.value > 1)
 			return err_exit(e, (enum err_status)(f.value - 1), -EIO, "the node: %s",

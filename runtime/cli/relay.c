@@ -1,12 +1,13 @@
 /*
  * `penstock relay PORT`: a booted node's port as a Unix socket on its host, so that `penstock ask`
  * and every other client find what they would find on a host's own node. PORT is the Unix socket of
- * a virtual machine's virtio-serial port, or a device. The node may come and go: its connections
- * end, newcomers wait.
+ * a virtual machine's port, or a device: a serial line to a machine of metal. The node may come and
+ * go: its connections end, newcomers wait.
  */
 #include "runtime/cli/relay.h"
 
 #include "boot/listen.h"
+#include "boot/uart.h"
 #include "runtime/cli/cli.h"
 #include "runtime/cli/relay_direct.h"
 #include "runtime/clock.h"
@@ -27,7 +28,9 @@ enum {
 	RETRY_MS = 200, /* until the port can be opened */
 	HELLO_S = 1,    /* a greeting without an answer is said again */
 	SILENCE_S = 5,  /* a node from which nothing has come is asked whether it is there */
-	ANSWER_S = 15   /* and given up: it has restarted, and says so in its own time */
+	ANSWER_S = 15,  /* and given up: it has restarted, and says so in its own time */
+	PAUSE_S = 3,    /* a serial line: a frame of which the rest does not come is given up */
+	PARTIAL_S = 15
 };
 
 static volatile sig_atomic_t stopped; /* a signal handler's */
@@ -71,7 +74,7 @@ static void flush(struct relay *r)
 bool relay_put(struct relay *r, enum frame_kind kind, unsigned channel, uint64_t value,
 	       const void *data, size_t len)
 {
-	struct frame f = frame_make(kind, channel, value, (uint32_t)len);
+	struct frame f;
 
 	if (r->out_at && sizeof(r->out) - r->out_len < sizeof(f) + len) {
 		memmove(r->out, r->out + r->out_at, r->out_len - r->out_at);
@@ -80,6 +83,9 @@ bool relay_put(struct relay *r, enum frame_kind kind, unsigned channel, uint64_t
 	}
 	if (sizeof(r->out) - r->out_len < sizeof(f) + len)
 		return false;
+	if (kind == FRAME_HELLO)
+		r->next_out = 0;
+	f = frame_make(kind, channel, value, data, (uint32_t)len, r->next_out++);
 	memcpy(r->out + r->out_len, &f, sizeof(f));
 	if (len)
 		memcpy(r->out + r->out_len + sizeof(f), data, len);
@@ -106,6 +112,7 @@ static void open_port(struct relay *r)
 {
 	struct stat st;
 
+	r->lossy = false;
 	if (stat(r->port_path, &st))
 		return;
 	if (S_ISSOCK(st.st_mode)) {
@@ -116,7 +123,8 @@ static void open_port(struct relay *r)
 			r->port = -1;
 		}
 	} else {
-		r->port = open(r->port_path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+		r->port = open(r->port_path, O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+		r->lossy = r->port >= 0 && !uart_set(r->port, r->speed);
 	}
 	if (r->port < 0)
 		return;
@@ -128,6 +136,7 @@ static void open_port(struct relay *r)
 static bool take_frame(struct relay *r, const struct frame *f, const char *data)
 {
 	if (f->kind == FRAME_WELCOME) {
+		r->next_in = 1;
 		if (f->value == r->session) {
 			if (!r->greeted)
 				fprintf(stderr, "penstock: the node is there\n");
@@ -139,6 +148,8 @@ static bool take_frame(struct relay *r, const struct frame *f, const char *data)
 	}
 	if (!r->greeted)
 		return true; /* of an older session */
+	if (f->number != r->next_in++)
+		return false;
 	switch (f->kind) {
 	case FRAME_PONG:
 		return true;
@@ -167,12 +178,20 @@ static void take_frames(struct relay *r)
 		}
 		if (r->in_len - at < sizeof(f) + f.length)
 			break;
+		if (!frame_whole(&f, r->in + at + sizeof(f))) {
+			if (r->greeted)
+				greet(r);
+			at++;
+			continue;
+		}
 		if (!take_frame(r, &f, r->in + at + sizeof(f)))
 			greet(r);
 		at += sizeof(f) + f.length;
 	}
 	memmove(r->in, r->in + at, r->in_len - at);
 	r->in_len -= at;
+	if (at || !r->partial_ns)
+		r->partial_ns = clock_now_ns();
 }
 
 static void read_port(struct relay *r)
@@ -200,7 +219,12 @@ static void look_at_time(struct relay *r)
 
 	for (unsigned i = 0; i < FRAME_CHANNELS; i++)
 		awaits |= r->client[i].used;
-	if (!r->greeted) {
+	if (r->lossy && r->in_len &&
+	    (now - r->heard_ns > PAUSE_S * NS_PER_S ||
+	     now - r->partial_ns > PARTIAL_S * NS_PER_S)) {
+		r->in_len = 0; /* what would complete it is the next frame */
+		greet(r);
+	} else if (!r->greeted) {
 		/*
 		 * the same session: the stream keeps its order, so it comes before the first OPEN
 		 */
@@ -312,18 +336,22 @@ static int set_address(struct relay *r, struct err *e)
 
 int cmd_relay(int argc, char **argv, struct err *e)
 {
-	static struct relay r = {.port = -1, .control = -1};
+	static struct relay r = {.port = -1, .control = -1, .speed = UART_SPEED};
 	static struct listen_socket main_socket, control_socket;
 	const struct sigaction action = {.sa_handler = on_signal};
 	struct opt table[] = {{"socket", OPT_STRING, &r.path, .value = "PATH",
 			       .help = "where to listen (/run/penstock/penstock.sock, else "
-				       "$XDG_RUNTIME_DIR)"}};
+				       "$XDG_RUNTIME_DIR)"},
+			      {"speed", OPT_U64, &r.speed, .value = "N",
+			       .help = "of a serial line, bits per second (115200)"}};
 	struct options o = {
 		.usage = "penstock relay PORT",
-		.about = "Makes a Unix socket of a booted node's port. PORT is the socket "
-			 "of a virtual machine's virtio-serial port, or a device.",
+		.about = "Makes a Unix socket of a booted node's port. PORT is the socket of a "
+			 "virtual machine's virtio-serial port, or a device (a serial line); "
+			 "vsock:CID; or hybrid:PATH, the vsock socket of Firecracker and Cloud "
+			 "Hypervisor.",
 		.table = table,
-		.n = 1,
+		.n = 2,
 		.min_operands = 1,
 		.max_operands = 1};
 	int n = options_parse(&o, argc, argv, e), rc, direct;

@@ -42,8 +42,12 @@ struct relay {
 	const char *port_path, *path;
 	struct sockaddr_un address;
 	int port, listener, control_listener, control;
-	bool greeted; /* this session is the node's too */
+	bool lossy;          /* the port is a serial line */
+	uint64_t partial_ns; /* lossy: since when the frame at the begin of `in` is not whole */
+	uint64_t speed;      /* of a serial line, bits per second */
+	bool greeted;        /* this session is the node's too */
 	uint64_t session;
+	uint32_t next_in, next_out;  /* numbers of the next frames */
 	uint64_t heard_ns, asked_ns; /* last bytes from the node; last PING without an answer */
 	struct relay_client client[FRAME_CHANNELS];
 	size_t out_len, out_at, in_len, control_len;

@@ -1,7 +1,7 @@
 /*
  * A booted node without a machine, for relay.t: init's byte pump and port, a gateway that echoes,
- * and a Unix socket in the place of the virtio-serial port. Called as: echo_node SOCKET. SIGUSR1
- * makes it write bytes to its port that mean nothing.
+ * and a Unix socket in the place of the virtio-serial port. Called as: echo_node SOCKET [serial];
+ * serial: as a serial line is treated. SIGUSR1 makes it write bytes to its port that mean nothing.
  */
 #include "boot/port.h"
 
@@ -30,6 +30,7 @@ static struct layout layout;
 static struct pump pump;
 static struct port port;
 static volatile sig_atomic_t noise;
+static bool serial;
 
 static void on_signal(int number)
 {
@@ -79,6 +80,7 @@ static void take_relay(int listener, int epoll)
 		close(port.fd);
 	}
 	port_init(&port, &pump, fd, no_ask, NULL);
+	port.lossy = serial;
 	epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev);
 }
 
@@ -104,7 +106,8 @@ int main(int argc, char **argv)
 	struct err e = {0};
 	int epoll, listener;
 
-	if (argc != 2 || layout_make(&layout, &plan, &e))
+	serial = argc == 3;
+	if (argc < 2 || layout_make(&layout, &plan, &e))
 		return 2;
 	sigaction(SIGUSR1, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);

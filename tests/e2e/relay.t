@@ -2,6 +2,7 @@
 """`penstock relay` and init's port (ipc/frame.h): many clients over one stream, without a machine. A Unix socket stands for the virtio-serial
 port, a gateway that echoes for the node; byte 4 is echoed and closes."""
 import os
+import pty
 import random
 import signal
 import socket
@@ -191,4 +192,74 @@ with tempfile.TemporaryDirectory(prefix="penstock.") as f:
     finally:
         if relay.poll() is None:
             end(relay)
+
+    # a serial line, which loses and changes bytes: a terminal's two ends, and between one of them and the node somebody who does that
+    def carry(read, write, harm):
+        rng = random.Random(SEED + read)
+        try:
+            while piece := os.read(read, 4096):
+                piece = bytearray(piece)
+                if harm and noisy and rng.random() < 0.05:
+                    at = rng.randrange(len(piece))
+                    kind = rng.randrange(3)
+                    if kind == 0:
+                        piece[at] ^= 1 << rng.randrange(8)
+                    elif kind == 1:
+                        del piece[at:at + rng.randrange(1, 60)]
+                    else:
+                        piece.clear()
+                while piece:
+                    del piece[:os.write(write, piece)]
+        except OSError:
+            pass
+
+    def prefix(seed, failed):
+        data = random.Random(seed).randbytes(150000).replace(b"\x04", b"\x05")
+        got = bytearray()
+        try:
+            s = dial(path)
+            s.settimeout(30)
+            t = threading.Thread(target=lambda: send_all(s, data), daemon=True)
+            t.start()
+            while len(got) < len(data) and (piece := s.recv(65536)):
+                got += piece
+        except OSError:
+            pass
+        if not data.startswith(bytes(got)):
+            failed.append(seed)
+        return len(got)
+
+    def send_all(s, data):
+        try:
+            s.sendall(data)
+        except OSError:
+            pass
+
+    master, slave = pty.openpty()
+    node = start(echo_node, port, "serial", log=log)
+    wait_until(lambda: os.path.exists(port))
+    line = dial(port)
+    line.settimeout(None)
+    relay = start(os.path.join(BIN, "penstock"), "relay", os.ttyname(slave), "--socket", path, log=log)
+    noisy = False
+    for ends in ((master, line.fileno()), (line.fileno(), master)):
+        threading.Thread(target=carry, args=(*ends, True), daemon=True).start()
+    try:
+        wait_until(lambda: os.path.exists(path))
+        ok(wait_until(lambda: echoes(path), 20), "a terminal is a port too")
+        failed = []
+        whole = prefix(SEED, failed)
+        ok(whole == 150000 and not failed, "every byte value goes over it", whole)
+        noisy = True
+        failed, end_at, rounds, got = [], time.time() + 8, 0, []
+        while time.time() < end_at:
+            got.append(prefix(SEED + rounds, failed))
+            rounds += 1
+        ok(not failed and min(got) < 150000, f"it loses and changes bytes: {rounds} clients get what is right, or an end", failed)
+        noisy = False
+        ok(wait_until(lambda: echoes(path), 40), "and when it is quiet again they find each other again")
+    finally:
+        for p in (relay, node):
+            if p.poll() is None:
+                end(p)
 done()

@@ -73,7 +73,7 @@ static void settle(void)
 }
 
 /* The frame of a record into out; its length. */
-static size_t make_frame(const uint8_t *r, char *out)
+static size_t make_frame(const uint8_t *r, uint32_t *number, char *out)
 {
 	static const uint64_t values[] = {0, 1, 1024, 65536, 1ull << 40, UINT64_MAX};
 	size_t length = r[0] % FRAME_KINDS == FRAME_DATA
@@ -81,22 +81,27 @@ static size_t make_frame(const uint8_t *r, char *out)
 			: r[0] % FRAME_KINDS == FRAME_ASK ? r[2] % 64
 			: r[2] > 250                      ? 5
 							  : 0;
+	char *bytes = memset(out + sizeof(struct frame), r[6], length);
 	struct frame f = frame_make((enum frame_kind)(r[0] % FRAME_KINDS), r[1] % 8,
-				    r[4] < 200 ? values[r[4] % 6] : r[5], (uint32_t)length);
+				    r[4] < 200 ? values[r[4] % 6] : r[5], bytes, (uint32_t)length,
+				    r[3] == 78 ? 5 : *number);
 
 	if (r[0] >> 4 == 15) {
 		memcpy(out, r, RECORD);
 		return RECORD;
 	}
 	memcpy(out, &f, sizeof(f));
-	memset(out + sizeof(f), r[6], length);
+	*number = f.kind == FRAME_HELLO ? 1 : *number + 1;
+	if (length && r[3] == 77)
+		bytes[length / 2] ^= 1; /* its sum is another */
 	return sizeof(f) + length;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	static char frame[sizeof(struct frame) + FRAME_DATA_MAX], drain[1 << 16];
-	const struct frame hello = frame_make(FRAME_HELLO, 0, 7, 0);
+	const struct frame hello = frame_make(FRAME_HELLO, 0, 7, NULL, 0, 0);
+	uint32_t number = 1;
 	int pair[2];
 
 	if (!conns)
@@ -107,7 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (write(pair[1], &hello, sizeof(hello)) != sizeof(hello))
 		abort();
 	for (size_t i = 0; i + RECORD <= len && i < RECORDS_MAX * RECORD; i += RECORD) {
-		size_t n = make_frame(data + i, frame);
+		size_t n = make_frame(data + i, &number, frame);
 
 		if (write(pair[1], frame, n) < 0)
 			break;
