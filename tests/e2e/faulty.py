@@ -18,13 +18,13 @@ def possible():
 
 class Faulty:
     """`fault(name, offset, data)` is called with the whole bytes of each read and returns those to be given, or an errno; None: no fault. While
-    `hold` is set reads wait. `reads` counts those that met a fault."""
+    `hold` is cleared reads wait, and `waiting` counts them. `reads` counts those that met a fault."""
 
     def __init__(self, source, mountpoint):
         self.source, self.mountpoint = source, mountpoint
         self.names = [None, None] + sorted(os.listdir(source))  # node 1 is the root
         self.files = {}
-        self.fault, self.hold, self.reads = None, threading.Event(), 0
+        self.fault, self.hold, self.reads, self.waiting = None, threading.Event(), 0, 0
         self.hold.set()
         os.makedirs(mountpoint, exist_ok=True)
         self.fd = os.open("/dev/fuse", os.O_RDWR)
@@ -104,7 +104,9 @@ class Faulty:
 
     def _read(self, node, offset, size):
         data = os.pread(self.files[node], size, offset)
-        self.hold.wait()
+        if not self.hold.is_set():
+            self.waiting += 1
+            self.hold.wait()
         got = self.fault(self.names[node], offset, data) if self.fault else None
         if got is None:
             return data
