@@ -34,6 +34,11 @@ static inline vbytes load_part(const void *p, size_t n)
 	return _mm256_loadu_si256((const __m256i *)(const void *)part);
 }
 
+static inline vbytes zero_bytes(void)
+{
+	return _mm256_setzero_si256();
+}
+
 static inline void transpose(vbytes v[2])
 {
 	__m256i a = v[0];

@@ -9,6 +9,7 @@
  * 	vbytes, vsum        16 * VR bytes; 4 * VR sums
  * 	vw, vx              4 * VR pairs of weights; 4 * VR pairs of activations
  * 	load_bytes(p), load_part(p, n)   16 * VR bytes; the first n of them, then zeros
+ * 	zero_bytes()
  * 	transpose(v)        VR registers of one row each to VR of one 16-byte block of each row
  * 	decode(v, &a, &b)   E4M3 to BF16: the low and the high 8 bytes of each 16-byte block
  * 	pair_low(a, b), pair_high(a, b)   16-bit interleave of each block's low, its high half
@@ -43,8 +44,7 @@
 #define RAW    (16 * VR) /* bytes of a row in one register */
 #define FEW    4         /* activation rows up to which the kernel for few of them is used */
 #define GROUP  128   /* activation rows whose sums are kept while a chunk of weights is decoded */
-#define AHEAD  4096  /* bytes that few rows fetch before they use them */
-#define PAIR   2     /* FP8 rows side by side where activation rows are few; BF16: one */
+#define AHEAD  8192  /* bytes that few rows fetch before they use them */
 #define SPREAD 32768 /* activations laid out for few rows: 64 KiB of stack */
 #define CHUNK  4 /* blocks of 128 columns decoded together: the chunk stays in the first cache */
 
@@ -68,8 +68,8 @@ struct span {
 
 /*
  * Blocks of 128 columns are independent until they are folded, so a register holds VR blocks of one
- * row, and memory is read from one end to the other (figures: drivers/cpu/README.md; eight
- * rows side by side keep too much of the first cache waiting). Activations are laid out for it: for
+ * row, and memory is read from one end to the other (figures: drivers/cpu/README.md; two rows side
+ * by side are slower, eight keep too much of the first cache waiting). Activations are laid out for it: for
  * each VR blocks and each step of 8 columns their VR times 8 activations, then the next step's.
  */
 #define WIDE (128 * VR) /* columns of a register's blocks */
@@ -91,54 +91,42 @@ static void spread(uint16_t *to, const uint16_t *x, size_t ldx, size_t n, size_t
 }
 
 /*
- * One register's width of VR blocks of PAIR rows: columns [c, c + RAW / bytes) of each. `have`:
- * bytes that the rows have from w on; not looked at if whole.
+ * One register's width of VR blocks of a row: columns [c, c + RAW / bytes) of each. `have`: bytes
+ * that the row has from w on; not looked at if whole.
  */
-INLINE void row_unit(vsum a[PAIR][FEW], const uint8_t *const w[PAIR], size_t have, size_t c,
-		     const uint16_t *x, size_t wide, int whole, int nt, int side, int fp8)
+INLINE void row_unit(vsum a[FEW], const uint8_t *w, size_t have, size_t c, const uint16_t *x,
+		     size_t wide, int whole, int nt, int fp8)
 {
 	const size_t bytes = fp8 ? 1 : 2;
-	vbytes raw[PAIR][VR], half[PAIR][2];
+	vbytes raw[VR], half[2];
 
 	UNROLL
-	for (int r = 0; r < side; r++) {
-		UNROLL
-		for (size_t i = 0; i < VR; i++) {
-			size_t at = (128 * i + c) * bytes;
+	for (size_t i = 0; i < VR; i++) {
+		size_t at = (128 * i + c) * bytes;
 
-			if (whole || at + RAW <= have)
-				raw[r][i] = load_bytes(w[r] + at);
-			else
-				raw[r][i] = load_part(w[r] + (at < have ? at : 0),
-						      at < have ? have - at : 0);
-		}
-		transpose(raw[r]);
+		if (whole || at + RAW <= have)
+			raw[i] = load_bytes(w + at);
+		else if (at < have)
+			raw[i] = load_part(w + at, have - at);
+		else
+			raw[i] = zero_bytes();
 	}
+	transpose(raw);
 	UNROLL
 	for (int i = 0; i < VR; i++) {
-		UNROLL
-		for (int r = 0; r < side; r++) {
-			if (fp8)
-				decode(raw[r][i], &half[r][0], &half[r][1]);
-			else
-				half[r][0] = raw[r][i];
-		}
+		if (fp8)
+			decode(raw[i], &half[0], &half[1]);
+		else
+			half[0] = raw[i];
 		UNROLL
 		for (int h = 0; h < 1 + fp8; h++) {
 			const uint16_t *step = x + (c + (size_t)((1 + fp8) * 8 * i + 8 * h)) * VR;
-			vw ready[PAIR];
+			vw ready = weights(half[h]);
 
 			UNROLL
-			for (int r = 0; r < side; r++)
-				ready[r] = weights(half[r][h]);
-			UNROLL
-			for (int t = 0; t < nt; t++) {
-				vx b = weights(load_bytes(step + (size_t)t * wide));
-
-				UNROLL
-				for (int r = 0; r < side; r++)
-					a[r][t] = dot(a[r][t], ready[r], b);
-			}
+			for (int t = 0; t < nt; t++)
+				a[t] = dot(a[t], ready,
+					   weights(load_bytes(step + (size_t)t * wide)));
 		}
 	}
 }
@@ -158,79 +146,78 @@ INLINE void row_fold(__m128 t[FEW], const vsum a[FEW], const float *scale, size_
 	}
 }
 
-/* All blocks of PAIR rows. `ahead`: what is fetched meanwhile, in the order of addresses. */
-INLINE void row_pair(__m128 t[PAIR][FEW], const struct span *s, const uint8_t *const row[PAIR],
-		     const char *ahead, int nt, int side, int fp8)
+INLINE void row_ahead(const uint8_t *w)
 {
-	const size_t bytes = fp8 ? 1 : 2, unit = RAW / bytes;
-
 	UNROLL
-	for (int r = 0; r < side; r++)
-		UNROLL
-	for (int i = 0; i < nt; i++)
-		t[r][i] = _mm_setzero_ps();
-	for (size_t k = 0; k < s->n; k += WIDE) {
-		const float *scale = fp8 ? s->scale + k / 128 : NULL;
-		const uint8_t *w[PAIR];
-		vsum a[PAIR][FEW];
-
-		UNROLL
-		for (int r = 0; r < side; r++) {
-			w[r] = row[r] + k * bytes;
-			UNROLL
-			for (int i = 0; i < nt; i++)
-				a[r][i] = sum_zero();
-		}
-		if (k + WIDE <= s->n) {
-			UNROLL
-			for (size_t c = 0; c < 128; c += unit) {
-				UNROLL
-				for (size_t i = 0; i < (size_t)side * VR * RAW; i += 64)
-					_mm_prefetch(ahead + i, _MM_HINT_T0);
-				ahead += side * VR * RAW;
-				row_unit(a, w, 0, c, s->x + k, s->wide, 1, nt, side, fp8);
-			}
-			UNROLL
-			for (int r = 0; r < side; r++)
-				row_fold(t[r], a[r], scale, VR, nt, fp8);
-			continue;
-		}
-		for (size_t c = 0; c < 128 && c < s->n - k; c += unit)
-			row_unit(a, w, (s->n - k) * bytes, c, s->x + k, s->wide, 0, nt, side, fp8);
-		UNROLL
-		for (int r = 0; r < side; r++) {
-			UNROLL
-			for (int i = 0; i < nt; i++) /* for the steps left out */
-				a[r][i] = sum_add(a[r][i], sum_zero());
-			row_fold(t[r], a[r], scale, (s->n - k + 127) / 128, nt, fp8);
-		}
-	}
+	for (size_t i = 0; i < VR * RAW; i += 64)
+		_mm_prefetch((const char *)((uintptr_t)w + AHEAD + i), _MM_HINT_T0);
 }
 
-INLINE void few_tokens(const struct span *s, int nt, int side, int fp8)
+/*
+ * Less than VR blocks of a row, from column k on: those that are whole are loaded without a look at
+ * what is left.
+ */
+INLINE void row_rest(__m128 t[FEW], const struct span *s, const uint8_t *w, size_t k, int nt,
+		     int fp8)
 {
-	for (size_t o = 0; o < s->count; o += (size_t)side) {
-		const uint8_t *row[PAIR];
-		__m128 t[PAIR][FEW];
+	const size_t bytes = fp8 ? 1 : 2, unit = RAW / bytes;
+	vsum a[FEW];
 
-		/* the last one may stand for a partner, too */
-		UNROLL
-		for (size_t r = 0; r < (size_t)side; r++)
-			row[r] = s->first + (o + r < s->count ? o + r : o) * s->stride;
-		row_pair(t, s, row,
-			 (const char *)((uintptr_t)row[0] + (size_t)(side - 1) * s->stride + AHEAD),
-			 nt, side, fp8);
-		UNROLL
-		for (size_t r = 0; r < (size_t)side; r++) {
-			if (o + r >= s->count)
-				break;
-			UNROLL
-			for (int i = 0; i < nt; i++) {
-				__m128 u = _mm_add_ps(t[r][i], _mm_movehl_ps(t[r][i], t[r][i]));
+	UNROLL
+	for (int i = 0; i < nt; i++)
+		a[i] = sum_zero();
+	UNROLL
+	for (size_t c = 0; c < 128; c += unit) {
+		if (c >= s->n - k)
+			break;
+		row_ahead(w + c * VR * bytes);
+		row_unit(a, w, (s->n - k) * bytes, c, s->x + k, s->wide, 0, nt, fp8);
+	}
+	UNROLL
+	for (int i = 0; i < nt; i++) /* for the steps left out */
+		a[i] = sum_add(a[i], sum_zero());
+	row_fold(t, a, fp8 ? s->scale + k / 128 : NULL, (s->n - k + 127) / 128, nt, fp8);
+}
 
-				s->y[(size_t)i * s->ldy + o + r] =
-					_mm_cvtss_f32(_mm_add_ss(u, _mm_shuffle_ps(u, u, 1)));
-			}
+/* All blocks of one row. What comes AHEAD of it is fetched meanwhile, in the order of addresses. */
+INLINE void row_product(__m128 t[FEW], const struct span *s, const uint8_t *row, int nt, int fp8)
+{
+	const size_t bytes = fp8 ? 1 : 2, unit = RAW / bytes;
+	size_t k = 0;
+
+	UNROLL
+	for (int i = 0; i < nt; i++)
+		t[i] = _mm_setzero_ps();
+	for (; k + WIDE <= s->n; k += WIDE) {
+		const uint8_t *w = row + k * bytes;
+		vsum a[FEW];
+
+		UNROLL
+		for (int i = 0; i < nt; i++)
+			a[i] = sum_zero();
+		UNROLL
+		for (size_t c = 0; c < 128; c += unit) {
+			row_ahead(w + c * VR * bytes);
+			row_unit(a, w, 0, c, s->x + k, s->wide, 1, nt, fp8);
+		}
+		row_fold(t, a, fp8 ? s->scale + k / 128 : NULL, VR, nt, fp8);
+	}
+	if (k < s->n)
+		row_rest(t, s, row + k * bytes, k, nt, fp8);
+}
+
+INLINE void few_tokens(const struct span *s, int nt, int fp8)
+{
+	for (size_t o = 0; o < s->count; o++) {
+		__m128 t[FEW];
+
+		row_product(t, s, s->first + o * s->stride, nt, fp8);
+		UNROLL
+		for (int i = 0; i < nt; i++) {
+			__m128 u = _mm_add_ps(t[i], _mm_movehl_ps(t[i], t[i]));
+
+			s->y[(size_t)i * s->ldy + o] =
+				_mm_cvtss_f32(_mm_add_ss(u, _mm_shuffle_ps(u, u, 1)));
 		}
 	}
 }
@@ -484,16 +471,16 @@ INLINE void span_product(const struct span *s, int fp8)
 		many_tokens(s, r, s->rows - r > GROUP ? r + GROUP : s->rows, fp8);
 	switch (s->wide ? s->rows : 0) {
 	case 1:
-		few_tokens(s, 1, fp8 ? PAIR : 1, fp8);
+		few_tokens(s, 1, fp8);
 		break;
 	case 2:
-		few_tokens(s, 2, fp8 ? PAIR : 1, fp8);
+		few_tokens(s, 2, fp8);
 		break;
 	case 3:
-		few_tokens(s, 3, fp8 ? PAIR : 1, fp8);
+		few_tokens(s, 3, fp8);
 		break;
 	case 4:
-		few_tokens(s, 4, fp8 ? PAIR : 1, fp8);
+		few_tokens(s, 4, fp8);
 		break;
 	default:
 		break;

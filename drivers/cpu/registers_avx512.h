@@ -13,6 +13,11 @@ static inline vbytes load_part(const void *p, size_t n)
 	return _mm512_maskz_loadu_epi8(((__mmask64)1 << n) - 1, p);
 }
 
+static inline vbytes zero_bytes(void)
+{
+	return _mm512_setzero_si512();
+}
+
 static inline void transpose(vbytes v[4])
 {
 	__m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x44),
