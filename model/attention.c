@@ -58,7 +58,7 @@ struct pass {
 	unsigned round;     /* which half of `part` is next */
 	/* private scratch of this worker */
 	float *vec;       /* one row of any width */
-	float *head_f;    /* [ROW_BLOCK][max(nope + rope, v)] */
+	float *head_f;    /* [ROW_BLOCK][max(nope + rope, v)]; fewer rows: so many more heads */
 	float *absorb;    /* [ROW_BLOCK][rank] */
 	uint16_t *head_x; /* [ROW_BLOCK][pad32(nope)] */
 	float *score;     /* [HEAD_BLOCK][256] */
@@ -112,7 +112,7 @@ static size_t lay_out(struct pass *p, char *base, unsigned workers, unsigned ind
 
 		at = 0;
 		p->vec = piece(own, &at, max_size(p->width, p->q_rank), 4);
-		p->head_f = piece(own, &at, rows * head_f, 4);
+		p->head_f = piece(own, &at, ROW_BLOCK * head_f, 4);
 		p->absorb = piece(own, &at, rows * p->rank, 4);
 		p->head_x = piece(own, &at, rows * pad128(p->nope), 2);
 		p->score = piece(own, &at, HEAD_BLOCK * (size_t)KV_PAGE_ROWS, 4);
@@ -280,29 +280,39 @@ static void cache_rows(struct pass *p)
 	}
 }
 
-/* q' = [W_UK^T q_nope ; q_pe] of this worker's heads. */
+/* q' = [W_UK^T q_nope ; q_pe] of head h; q: its row of each row's output of q_b, ldq apart. */
+static void absorb_head(struct pass *p, size_t h, float *q, size_t ldq)
+{
+	size_t ldx = pad128(p->nope), uk = h * (p->nope + p->v);
+
+	for (size_t i = 0; i < p->rows; i++)
+		p->k->to_bf16(p->head_x + i * ldx, q + i * ldq, p->nope, ldx);
+	p->k->matmul_t(p->absorb, p->rank, &p->l->kv_b, uk, uk + p->nope, p->head_x, ldx, p->rows);
+	for (size_t i = 0; i < p->rows; i++) {
+		uint16_t *to = p->q + (i * p->heads + h) * p->key;
+		float *pe = q + i * ldq + p->nope;
+
+		p->k->rope(pe, p->cs + i * p->rope, p->rope);
+		p->k->to_bf16(to, p->absorb + i * p->rank, p->rank, p->rank);
+		p->k->to_bf16(to + p->rank, pe, p->rope, p->key - p->rank);
+	}
+}
+
+/*
+ * The absorbed queries of this worker's heads. Few rows take many heads at once: q_b is read in
+ * one stretch.
+ */
 static void queries(struct pass *p)
 {
-	size_t wide = p->nope + p->rope, ldx = pad128(p->nope), begin, end;
+	size_t wide = p->nope + p->rope, most = ROW_BLOCK / p->rows, begin, end, n;
 
 	worker_share(p->w, p->heads, 1, &begin, &end);
-	for (size_t h = begin; h < end; h++) {
-		size_t uk = h * (p->nope + p->v);
-
-		p->k->matmul(p->head_f, wide, &p->l->q_b, h * wide, (h + 1) * wide, p->cq, p->q_in,
-			     p->rows);
-		for (size_t i = 0; i < p->rows; i++)
-			p->k->to_bf16(p->head_x + i * ldx, p->head_f + i * wide, p->nope, ldx);
-		p->k->matmul_t(p->absorb, p->rank, &p->l->kv_b, uk, uk + p->nope, p->head_x, ldx,
-			       p->rows);
-		for (size_t i = 0; i < p->rows; i++) {
-			uint16_t *q = p->q + (i * p->heads + h) * p->key;
-			float *pe = p->head_f + i * wide + p->nope;
-
-			p->k->rope(pe, p->cs + i * p->rope, p->rope);
-			p->k->to_bf16(q, p->absorb + i * p->rank, p->rank, p->rank);
-			p->k->to_bf16(q + p->rank, pe, p->rope, p->key - p->rank);
-		}
+	for (size_t h = begin; h < end; h += n) {
+		n = end - h < most ? end - h : most;
+		p->k->matmul(p->head_f, n * wide, &p->l->q_b, h * wide, (h + n) * wide, p->cq,
+			     p->q_in, p->rows);
+		for (size_t i = 0; i < n; i++)
+			absorb_head(p, h + i, p->head_f + i * wide, n * wide);
 	}
 }
 

@@ -13,6 +13,7 @@
 #define PANEL    4
 #define TOKENS   2
 #define TOKENS_T 4
+#define UNITS_T  2
 
 typedef __m256i vbytes;
 typedef __m256 vsum;

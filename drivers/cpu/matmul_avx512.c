@@ -12,6 +12,7 @@
 #define PANEL    4
 #define TOKENS   5
 #define TOKENS_T 4
+#define UNITS_T  4
 
 typedef __m512i vbytes;
 typedef __m512 vsum;

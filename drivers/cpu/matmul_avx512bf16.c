@@ -11,6 +11,7 @@
 #define PANEL    4
 #define TOKENS   4
 #define TOKENS_T 5
+#define UNITS_T  4
 
 typedef __m512i vbytes, vw, vx;
 typedef __m512 vsum;

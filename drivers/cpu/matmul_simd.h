@@ -5,7 +5,7 @@
  *
  * 	VR                  stored rows per register: a register of sums holds VR rows x 4 lanes
  * 	PANEL, TOKENS       registers of rows, and activation rows, in the panel kernel
- * 	TOKENS_T            activation rows that the transposed kernel works on together
+ * 	TOKENS_T, UNITS_T   activation rows that the transposed kernel works on together; units for one
  * 	vbytes, vsum        16 * VR bytes; 4 * VR sums
  * 	vw, vx              4 * VR pairs of weights; 4 * VR pairs of activations
  * 	load_bytes(p), load_part(p, n)   16 * VR bytes; the first n of them, then zeros

@@ -112,59 +112,96 @@ INLINE void put_unit(float *y, const vsum t[4], size_t columns, int fp8)
 	memcpy(y, out, columns * sizeof(float));
 }
 
+INLINE void unit_zero(vsum a[TOKENS_T][4], int nt)
+{
+	UNROLL
+	for (int k = 0; k < nt; k++)
+		UNROLL
+	for (int j = 0; j < 4; j++)
+		a[k][j] = sum_zero();
+}
+
+INLINE void unit_fold(vsum t[TOKENS_T][4], vsum a[TOKENS_T][4], float scale, int nt, int fp8)
+{
+	UNROLL
+	for (int k = 0; k < nt; k++)
+		UNROLL
+	for (int j = 0; j < 4; j++) {
+		vsum done = sum_add(a[k][j], sum_zero());
+
+		t[k][j] = fp8 ? sum_fold(done, scale, t[k][j]) : sum_add(t[k][j], done);
+	}
+}
+
 /*
- * Columns [c, c + UNIT) (the first `part` of them if part is not 0) for activation rows [r, r +
- * nt).
+ * Fetches for two rows, of which columns from c on begin at p. Units side by side: with the
+ * first ones whole rows that come later, in the order of addresses. Else the next unit of these
+ * rows.
+ */
+INLINE void fetch_pair(const struct contraction *s, const uint8_t *p, size_t c, int units,
+		       size_t bytes)
+{
+	if (units == 1) {
+		_mm_prefetch((const char *)((uintptr_t)p + UNIT * bytes), _MM_HINT_T1);
+		_mm_prefetch((const char *)((uintptr_t)p + UNIT * bytes + s->stride), _MM_HINT_T1);
+		return;
+	}
+	if (c)
+		return;
+	for (size_t i = 0; i < 2 * s->stride; i += 64)
+		_mm_prefetch((const char *)((uintptr_t)p + AHEAD + i), _MM_HINT_T0);
+}
+
+/*
+ * Columns [c, c + units * UNIT) (the first `part` of one unit if part is not 0) for activation rows
+ * [r, r + nt).
  */
 INLINE void unit_product(const struct contraction *s, size_t c, size_t part, size_t r, int nt,
-			 int fp8)
+			 int units, int fp8)
 {
 	const size_t bytes = fp8 ? 1 : 2;
 	const uint16_t *x = s->x + r * s->ldx;
-	vsum t[TOKENS_T][4];
+	vsum t[UNITS_T][TOKENS_T][4];
 
 	UNROLL
-	for (int i = 0; i < nt; i++)
-		UNROLL
-	for (int j = 0; j < 4; j++)
-		t[i][j] = sum_zero();
+	for (int u = 0; u < units; u++)
+		unit_zero(t[u], nt);
 	for (size_t i = 0, end; i < s->count; i = end) {
-		vsum a[TOKENS_T][4];
+		vsum a[UNITS_T][TOKENS_T][4];
 		size_t q = i;
 
 		end = group_end(s, i);
 		UNROLL
-		for (int k = 0; k < nt; k++)
-			UNROLL
-		for (int j = 0; j < 4; j++)
-			a[k][j] = sum_zero();
+		for (int u = 0; u < units; u++)
+			unit_zero(a[u], nt);
 		for (; q + 2 <= end; q += 2) {
 			const uint8_t *p = s->first + q * s->stride + c * bytes;
 
-			/* the next unit of these rows */
-			_mm_prefetch((const char *)((uintptr_t)p + UNIT * bytes), _MM_HINT_T1);
-			_mm_prefetch((const char *)((uintptr_t)p + UNIT * bytes + s->stride),
-				     _MM_HINT_T1);
-			unit_step(a, p, s, x + q, part, 0, nt, fp8);
+			fetch_pair(s, p, c, units, bytes);
+			UNROLL
+			for (int u = 0; u < units; u++)
+				unit_step(a[u], p + (size_t)u * UNIT * bytes, s, x + q, part, 0, nt,
+					  fp8);
 		}
 		if (q < end)
-			unit_step(a, s->first + q * s->stride + c * bytes, s, x + q, part, 1, nt,
-				  fp8);
-		UNROLL
-		for (int k = 0; k < nt; k++)
 			UNROLL
-		for (int j = 0; j < 4; j++) {
-			vsum done = sum_add(a[k][j], sum_zero());
-
-			t[k][j] = fp8 ? sum_fold(done,
-						 s->scale[(s->in0 + i) / 128 * s->blocks + c / 128],
-						 t[k][j])
-				      : sum_add(t[k][j], done);
-		}
+		for (int u = 0; u < units; u++)
+			unit_step(a[u], s->first + q * s->stride + (c + (size_t)u * UNIT) * bytes,
+				  s, x + q, part, 1, nt, fp8);
+		UNROLL
+		for (int u = 0; u < units; u++)
+			unit_fold(t[u], a[u],
+				  fp8 ? s->scale[(s->in0 + i) / 128 * s->blocks +
+						 (c + (size_t)u * UNIT) / 128]
+				      : 1.0f,
+				  nt, fp8);
 	}
 	UNROLL
+	for (int u = 0; u < units; u++)
+		UNROLL
 	for (int k = 0; k < nt; k++)
-		put_unit(s->y + (r + (size_t)k) * s->ldy + c, t[k], part ? part : UNIT, fp8);
+		put_unit(s->y + (r + (size_t)k) * s->ldy + c + (size_t)u * UNIT, t[u][k],
+			 part ? part : UNIT, fp8);
 }
 
 /* A whole unit by all activation rows, in parts whose sizes differ by one at most. */
@@ -177,31 +214,44 @@ INLINE void unit_rows(const struct contraction *s, size_t c, size_t rows, int fp
 		switch (nt) {
 #if TOKENS_T > 4
 		case 5:
-			unit_product(s, c, 0, r, 5, fp8);
+			unit_product(s, c, 0, r, 5, 1, fp8);
 			break;
 #endif
 		case 4:
-			unit_product(s, c, 0, r, 4, fp8);
+			unit_product(s, c, 0, r, 4, 1, fp8);
 			break;
 		case 3:
-			unit_product(s, c, 0, r, 3, fp8);
+			unit_product(s, c, 0, r, 3, 1, fp8);
 			break;
 		case 2:
-			unit_product(s, c, 0, r, 2, fp8);
+			unit_product(s, c, 0, r, 2, 1, fp8);
 			break;
 		default:
-			unit_product(s, c, 0, r, 1, fp8);
+			unit_product(s, c, 0, r, 1, 1, fp8);
 			break;
 		}
 	}
 }
 
+/*
+ * One activation row: reading is the limit. So many units go side by side as there are registers
+ * for their sums; returns the columns done.
+ */
+INLINE size_t one_row(const struct contraction *s, int fp8)
+{
+	size_t c = 0;
+
+	for (; c + UNITS_T * UNIT <= s->n; c += UNITS_T * UNIT)
+		unit_product(s, c, 0, 0, 1, UNITS_T, fp8);
+	return c;
+}
+
 INLINE void contract(const struct contraction *s, size_t rows, int fp8)
 {
-	for (size_t c = 0; c < s->n; c += UNIT) {
+	for (size_t c = rows == 1 ? one_row(s, fp8) : 0; c < s->n; c += UNIT) {
 		if (c + UNIT > s->n) {
 			for (size_t r = 0; r < rows; r++)
-				unit_product(s, c, s->n - c, r, 1, fp8);
+				unit_product(s, c, s->n - c, r, 1, 1, fp8);
 			continue;
 		}
 		unit_rows(s, c, rows, fp8);
