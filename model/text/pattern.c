@@ -1,9 +1,9 @@
 /*
  * The checkpoint's regular expressions. The library runs them with Oniguruma (Ruby syntax); we run
- * PCRE2 with UTF and UCP, whose classes were compared over all code points (specification 7.2): the
- * one difference is U+180E in \s. PCRE2 takes all its memory from the tokenizer's scratch, at open
- * or, for backtracking frames, by doubling up to a limit; nothing is ever given back, which the
- * doubling bounds to twice the limit.
+ * PCRE2 with UTF and UCP, whose classes were compared over all code points (specification 7.2; of
+ * Unicode 16 in both): the one difference is U+180E in \s. PCRE2 takes all its memory from the
+ * tokenizer's scratch, at open or, for backtracking frames, by doubling up to a limit; nothing is
+ * ever given back, which the doubling bounds to twice the limit.
  */
 #include "model/text/tokenizer_internal.h"
 
