@@ -1,7 +1,8 @@
 /*
  * The schedule: who gets a place, which rows run next, and the first step of a pass (machinery 6,
- * 7, 18). Decode rows form one batch, prefill rows the other; a sequence has rows in at most one
- * running pass. Whatever is decided here, tokens do not depend on it.
+ * 7, 18). Decode rows form one batch, prefill rows the other, or where there are none, half of the
+ * decode rows; a sequence has rows in at most one running pass. Whatever is decided here, tokens do
+ * not depend on it.
  */
 #include "runtime/router/router.h"
 
@@ -344,66 +345,109 @@ static bool rows_unread(const struct router *r)
 	return false;
 }
 
+/* What a pass does for its sequences. */
+enum work {
+	WORK_PROMPT, /* positions before the last known token */
+	WORK_DECODE, /* the last known token */
+	WORK_MTP
+};
+
 /*
  * Whether a sequence may have rows in the next pass of this batch. MTP's pairs come first: the
  * next main pass overwrites their hidden states.
  */
-static bool runnable(const struct router *r, uint32_t conn, uint32_t batch, bool mtp)
+static bool runnable(const struct router *r, uint32_t conn, uint32_t batch, enum work work)
 {
 	const struct router_seq *q = router_seq(r, conn);
 	uint32_t left = router_known(q) - q->computed;
 
 	if (q->status != SEQ_RUNNING || q->in_pass)
 		return false;
-	if (mtp || draft_pairs(q))
-		return mtp && draft_pairs(q) && q->hidden_batch == batch;
+	if (work == WORK_MTP || draft_pairs(q))
+		return work == WORK_MTP && draft_pairs(q) && q->hidden_batch == batch;
 	if (score_rows(q))
-		return batch == BATCH_PREFILL && left > 0;
-	return batch == BATCH_DECODE ? left == 1 : left > 1;
+		return work == WORK_PROMPT && left > 0;
+	return work == WORK_DECODE ? left == 1 : left > 1;
 }
 
-/* Whether the decode pass that some of n connections are about to get has drafts. */
-static void choose_drafts(struct router *r, const uint16_t *conn, uint32_t n)
+static uint32_t count_runnable(const struct router *r, uint32_t batch, enum work work)
 {
-	uint32_t rows = 0;
+	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < n; i++)
-		rows += runnable(r, conn[i], BATCH_DECODE, false);
+	for (uint32_t i = 0; i < r->n_active; i++)
+		n += runnable(r, r->active[i], batch, work);
+	return n;
+}
+
+/* Whether the decode pass that is about to begin has drafts. */
+static void choose_drafts(struct router *r)
+{
+	uint32_t rows = count_runnable(r, BATCH_DECODE, WORK_DECODE);
+
 	if (!rows)
 		return;
 	pay_choose(r, rows);
-	for (uint32_t i = 0; i < n; i++) {
-		if (runnable(r, conn[i], BATCH_DECODE, false))
-			draft_follow(router_seq_edit(r, conn[i]), r->pay.follow);
+	for (uint32_t i = 0; i < r->n_active; i++) {
+		if (runnable(r, r->active[i], BATCH_DECODE, WORK_DECODE))
+			draft_follow(router_seq_edit(r, r->active[i]), r->pay.follow);
 	}
 }
 
-/* Fills a pass of `batch` and starts it. False if nobody has rows for it. */
-static bool start_pass(struct router *r, uint32_t batch)
+/*
+ * Whether decode rows may run in two batches of opposite phase: attention, gate and head of one
+ * while the drive reads for the other. Where every expert has its slot nothing is hidden, and
+ * weights would be read twice. Drafts are another way to have more rows.
+ */
+static bool may_halve(const struct router *r)
+{
+	const struct plan *p = r->s.at.plan;
+
+	return p->slots < r->s.model.index->experts.count && p->mtp == MTP_OFF;
+}
+
+/* Decode rows for the next pass of `batch`: all, or half of those of both batches. */
+static uint32_t decode_share(const struct router *r, uint32_t batch)
+{
+	const struct router_head *h = r->record.draft;
+	uint32_t here = count_runnable(r, batch, WORK_DECODE), there = 0;
+
+	if (!may_halve(r) || count_runnable(r, BATCH_PREFILL, WORK_PROMPT))
+		return batch == BATCH_DECODE ? here : 0;
+	if (batch == BATCH_PREFILL && !h->batch[BATCH_DECODE].pass)
+		return 0;
+	for (uint32_t i = 0; i < r->n_active; i++) {
+		const struct router_seq *q = router_seq(r, r->active[i]);
+
+		if (q->in_pass && router_known(q) - q->computed > 1)
+			return batch == BATCH_DECODE ? here
+						     : 0; /* a chunk of a prompt is running */
+		there += q->in_pass != 0;
+	}
+	return here > (here + there + 1) / 2 ? (here + there + 1) / 2 : here;
+}
+
+/* Fills a pass of `batch` with rows of up to `most` sequences and starts it. */
+static bool start_pass(struct router *r, uint32_t batch, enum work work, uint32_t most)
 {
 	struct build b;
 	uint16_t conn[CONNS]; /* in the order of admission; one that fails leaves router.active */
 	uint32_t n = r->n_active;
-	bool mtp = false;
 
-	memcpy(conn, r->active, n * sizeof(*conn));
-	if (batch == BATCH_PREFILL && rows_unread(r))
+	if (!most)
 		return false;
-	for (uint32_t i = 0; i < n; i++)
-		mtp |= runnable(r, conn[i], batch, true);
-	if (batch == BATCH_DECODE && !mtp)
-		choose_drafts(r, conn, n);
-	b = build_start(r, batch, mtp ? PASS_MTP : PASS_MAIN);
-	for (uint32_t i = 0; i < n; i++) {
+	memcpy(conn, r->active, n * sizeof(*conn));
+	b = build_start(r, batch, work == WORK_MTP ? PASS_MTP : PASS_MAIN);
+	for (uint32_t i = 0; i < n && most; i++) {
 		uint32_t c = conn[i];
 		const struct router_seq *q = router_seq(r, c);
 
-		if (!runnable(r, c, batch, mtp))
+		if (!runnable(r, c, batch, work))
 			continue;
-		if (mtp)
+		if (work == WORK_MTP)
 			build_rows(&b, c, draft_from(q), draft_from(q) + draft_pairs(q));
 		else
 			build_rows(&b, c, q->computed, router_known(q));
+		most--;
 	}
 	if (b.area->rows) {
 		launch(&b);
@@ -415,6 +459,30 @@ static bool start_pass(struct router *r, uint32_t batch)
 	return b.area->rows > 0;
 }
 
+static bool start_decode(struct router *r)
+{
+	uint32_t pairs = count_runnable(r, BATCH_DECODE, WORK_MTP);
+
+	if (pairs)
+		return start_pass(r, BATCH_DECODE, WORK_MTP, pairs);
+	choose_drafts(r);
+	return start_pass(r, BATCH_DECODE, WORK_DECODE, decode_share(r, BATCH_DECODE));
+}
+
+/* A chunk of prompts goes before a half of the decode rows. */
+static bool start_prefill(struct router *r)
+{
+	uint32_t pairs = count_runnable(r, BATCH_PREFILL, WORK_MTP);
+
+	if (rows_unread(r))
+		return false;
+	if (pairs)
+		return start_pass(r, BATCH_PREFILL, WORK_MTP, pairs);
+	return start_pass(r, BATCH_PREFILL, WORK_PROMPT,
+			  count_runnable(r, BATCH_PREFILL, WORK_PROMPT)) ||
+	       start_pass(r, BATCH_PREFILL, WORK_DECODE, decode_share(r, BATCH_PREFILL));
+}
+
 bool schedule(struct router *r)
 {
 	const struct router_head *h = r->record.draft;
@@ -423,10 +491,10 @@ bool schedule(struct router *r)
 	while (schedule_admit(r))
 		admitted = true;
 	if (h->batch[BATCH_DECODE].pass == 0)
-		started = start_health(r) || start_pass(r, BATCH_DECODE);
+		started = start_health(r) || start_decode(r);
 	h = r->record.draft;
 	if (h->batch[BATCH_PREFILL].pass == 0)
-		started |= start_pass(r, BATCH_PREFILL);
+		started |= start_prefill(r);
 	if (admitted && !started)
 		router_commit(r);
 	count_set(r->s.at.log, COUNT_RUNNING, requests_count(r, SEQ_RUNNING));
