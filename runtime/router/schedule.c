@@ -402,7 +402,7 @@ static bool may_halve(const struct router *r)
 {
 	const struct plan *p = r->s.at.plan;
 
-	return p->slots < r->s.model.index->experts.count && p->mtp == MTP_OFF;
+	return p->slots < r->s.model.index->experts.count && !r->pay.follow;
 }
 
 /* Decode rows for the next pass of `batch`: all, or half of those of both batches. */
