@@ -308,6 +308,7 @@ struct pass_area {
 	uint64_t pass;
 	uint32_t kind; /* enum pass_kind */
 	uint32_t rows;
+	uint32_t decode;      /* 1: its sequences decode; else these are rows of prompts */
 	uint32_t first_layer; /* layers that run: first .. last */
 	uint32_t last_layer;
 	uint32_t n_pages;  /* entries of the page list */

@@ -144,7 +144,7 @@ static void count_step(struct policy *p, const struct policy_step *st)
 {
 	uint32_t row = 0;
 
-	if (st->batch == BATCH_DECODE) {
+	if (st->decode) {
 		memcpy(p->used, p->wanted[st->batch], p->experts);
 		visit(p, st->layer, true);
 	} else {
@@ -162,7 +162,7 @@ static void count_step(struct policy *p, const struct policy_step *st)
 void policy_step(struct policy *p, const struct policy_step *st)
 {
 	p->now = st->layer;
-	p->rows = st->batch == BATCH_DECODE ? 0 : st->rows;
+	p->rows = st->decode ? 0 : st->rows;
 	p->wanted_layer[st->batch] = st->layer;
 	memset(p->wanted[st->batch], 0, p->experts);
 	for (uint32_t row = 0; row < st->rows; row++)

@@ -52,8 +52,9 @@ struct policy {
 
 /* A step of a layer with routed experts. */
 struct policy_step {
-	uint64_t seq;          /* names it; the same if it is done again */
-	uint32_t batch, layer; /* batch: a prefill's rows are a visit each */
+	uint64_t seq; /* names it; the same if it is done again */
+	uint32_t batch, layer;
+	bool decode; /* the rows are one visit together; a prefill's are one each */
 	uint32_t rows, top_k;
 	const uint16_t *route; /* [rows][top_k]: ids below `experts`, checked by the caller */
 	const uint64_t *error; /* [rows]: rows with a word other than 0 do not count; may be NULL */

@@ -75,7 +75,7 @@ static uint32_t live_rows(struct step *st, uint32_t i)
 static bool ask(struct step *st, uint32_t i)
 {
 	struct experts *x = st->x;
-	enum stream_queue queue = st->msg.batch == BATCH_DECODE ? STREAM_URGENT : STREAM_NORMAL;
+	enum stream_queue queue = st->pass.area.decode ? STREAM_URGENT : STREAM_NORMAL;
 	uint32_t slot = slots_find(&x->slots, st->msg.layer, st->sc->active[i], queue);
 
 	if (slot != SLOT_NONE) {

@@ -277,11 +277,13 @@ static bool is_scarce(const struct slots *t)
 	return !t->all || made * t->s->at.plan->slots_per_piece < t->n;
 }
 
-void slots_step(struct slots *t, const struct msg *m, const uint16_t *route, const uint64_t *error)
+void slots_step(struct slots *t, const struct msg *m, bool decode, const uint16_t *route,
+		const uint64_t *error)
 {
 	if (is_scarce(t))
 		policy_step(&t->policy, &(struct policy_step){.seq = m->seq,
 							      .batch = m->batch,
+							      .decode = decode,
 							      .layer = m->layer,
 							      .rows = m->rows,
 							      .top_k = t->s->at.plan->top_k,

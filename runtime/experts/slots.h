@@ -61,7 +61,8 @@ void slots_take_over(struct slots *t);
  * A step begins that will ask for the experts of `route` ([rows][top_k], checked; error: [rows]).
  * For the policy only.
  */
-void slots_step(struct slots *t, const struct msg *m, const uint16_t *route, const uint64_t *error);
+void slots_step(struct slots *t, const struct msg *m, bool decode, const uint16_t *route,
+		const uint64_t *error);
 
 /*
  * The slot of an expert, ready or being read (as urgently as `queue` from now on), pinned;

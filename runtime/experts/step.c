@@ -195,7 +195,7 @@ void step_compute(struct step *st)
 		st->sc->skip[r] = st->error_out[r] != 0;
 	}
 	if (st->layer->is_moe) {
-		slots_step(&st->x->slots, &st->msg, st->route, st->error_in);
+		slots_step(&st->x->slots, &st->msg, st->pass.area.decode, st->route, st->error_in);
 		routed_compute(st);
 	} else
 		step_shared(st);

@@ -240,6 +240,7 @@ static int run_ours(const struct replay_trace *t, uint32_t slots, struct replay_
 			struct policy_step st = {.seq = (uint64_t)p * t->layers + l + 1,
 						 .batch = pass->prefill ? BATCH_PREFILL
 									: BATCH_DECODE,
+						 .decode = !pass->prefill,
 						 .layer = t->first_moe + l,
 						 .rows = pass->rows,
 						 .top_k = t->top_k,

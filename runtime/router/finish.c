@@ -316,7 +316,7 @@ void finish_trace(const struct step *st)
 					    .conn = row->conn,
 					    .position = row->position,
 					    .token = row->token,
-					    .flags = (b == BATCH_PREFILL ? TRACE_PREFILL : 0u) |
+					    .flags = (st->pass.area.decode ? 0u : TRACE_PREFILL) |
 						     (i == 0 ? TRACE_FIRST : 0u)};
 
 		memcpy(out, &t, sizeof(t));

@@ -317,6 +317,7 @@ static bool start_health(struct router *r)
 	router_seq_edit(r, CONN_HEALTH)->n_pages = 1;
 	router_seq_edit(r, CONN_HEALTH)->status = SEQ_RUNNING;
 	b = build_start(r, BATCH_DECODE, PASS_HEALTH);
+	b.area->decode = 1;
 	while (layer + 1 < p->main_layers && !r->s.model.layer[layer].is_moe)
 		layer++;
 	b.area->last_layer = layer;
@@ -437,6 +438,7 @@ static bool start_pass(struct router *r, uint32_t batch, enum work work, uint32_
 		return false;
 	memcpy(conn, r->active, n * sizeof(*conn));
 	b = build_start(r, batch, work == WORK_MTP ? PASS_MTP : PASS_MAIN);
+	b.area->decode = work == WORK_MTP ? batch == BATCH_DECODE : work == WORK_DECODE;
 	for (uint32_t i = 0; i < n && most; i++) {
 		uint32_t c = conn[i];
 		const struct router_seq *q = router_seq(r, c);

@@ -67,6 +67,7 @@ static void step(struct cache *c, uint32_t batch, uint32_t layer, const uint16_t
 {
 	policy_step(&c->policy, &(struct policy_step){.seq = ++c->seq,
 						      .batch = batch,
+						      .decode = batch == BATCH_DECODE,
 						      .layer = layer,
 						      .rows = rows,
 						      .top_k = top_k,
