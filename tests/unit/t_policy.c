@@ -194,7 +194,8 @@ static void test_counts_once(void)
 	static struct cache c, d;
 	const uint16_t route[4] = {1, 2, 3, 4};
 	const uint64_t error[2] = {0, 7};
-	struct policy_step st = {.seq = 9, .layer = 1, .rows = 2, .top_k = 2, .route = route};
+	struct policy_step st = {
+		.seq = 9, .decode = true, .layer = 1, .rows = 2, .top_k = 2, .route = route};
 
 	open_cache(&c, SLOTS);
 	open_cache(&d, SLOTS);
@@ -211,6 +212,7 @@ static void test_counts_once(void)
 	ok(c.known[2 * EXPERTS + 1].last && !c.known[2 * EXPERTS + 3].last,
 	   "a row that has failed does not count");
 	st.batch = BATCH_PREFILL;
+	st.decode = false;
 	st.seq = 11;
 	st.error = NULL;
 	policy_step(&c.policy, &st);
@@ -252,6 +254,7 @@ static void test_successor(void)
 		uint16_t route[2];
 		struct policy_step st = {.seq = i + 1,
 					 .batch = i % 50 == 7 ? BATCH_PREFILL : BATCH_DECODE,
+					 .decode = i % 50 != 7,
 					 .layer = i % LAYERS,
 					 .rows = 1,
 					 .top_k = 2,
