@@ -75,6 +75,10 @@ enum log_kind {
 	X(ACCEPTED_DRAFTS, BY(ROUTER), "accepted_tokens", "drafts that were the next token")       \
 	X(MTP_GAIN, BY(ROUTER), "mtp_gain_permille",                                               \
 	  "measured rate with drafts beside that without, of 1000")                                \
+	X(SECOND_ROWS, BY(ROUTER), "second_rows",                                                  \
+	  "decode rows in the second batch, in opposite phase to the first")                       \
+	X(HALVES_GAIN, BY(ROUTER), "halves_gain_permille",                                         \
+	  "measured rate of decode rows in two batches beside that in one, of 1000")               \
 	X(PREEMPTED, BY(ROUTER), "preempted", "sequences set back for want of pages")              \
 	X(PAGES_FREE, BY(ROUTER), "pages_free", "KV pages that hold nothing needed")               \
 	X(RUNNING, BY(ROUTER), "running", "sequences running")                                     \

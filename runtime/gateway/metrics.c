@@ -8,9 +8,9 @@
 
 static bool is_gauge(enum counter c)
 {
-	return c == COUNT_PAGES_FREE || c == COUNT_MTP_GAIN || c == COUNT_SLOTS ||
-	       c == COUNT_SLOTS_PINNED || c == COUNT_RUNNING || c == COUNT_QUEUED ||
-	       c == COUNT_CONNECTIONS;
+	return c == COUNT_PAGES_FREE || c == COUNT_MTP_GAIN || c == COUNT_HALVES_GAIN ||
+	       c == COUNT_SLOTS || c == COUNT_SLOTS_PINNED || c == COUNT_RUNNING ||
+	       c == COUNT_QUEUED || c == COUNT_CONNECTIONS;
 }
 
 static void write_counter(const struct gateway *g, enum counter c, uint32_t roles, const char *name,

@@ -409,6 +409,12 @@ void finish_pass(const struct step *st)
 	tokens =
 		atomic_load_explicit(&a->log->counter[COUNT_TOKENS], memory_order_relaxed) - tokens;
 	pay_ended(r, st->msg.batch, st->pass.area.kind, parts, (uint32_t)tokens, drafts);
+	if (st->pass.area.decode && st->pass.area.kind == PASS_MAIN) {
+		halve_ended(&r->halve, parts, clock_now_ns());
+		count_set(a->log, COUNT_HALVES_GAIN, (uint64_t)(1000 * r->halve.gain));
+		if (st->msg.batch != BATCH_DECODE)
+			count_add(a->log, COUNT_SECOND_ROWS, parts);
+	}
 	count_time(a->log, COUNT_SAMPLE_NS, now, clock_now_ns(), st->msg.batch, UINT32_MAX);
 	count_add(a->log, COUNT_ROWS, st->msg.rows);
 }

@@ -18,6 +18,7 @@
 #include "model/head.h"
 #include "model/mtp.h"
 #include "model/sampler.h"
+#include "runtime/router/halve.h"
 #include "runtime/server/server.h"
 
 #include <stdnoreturn.h>
@@ -66,6 +67,7 @@ struct router {
 	/* the connection's request is to be looked at when its pass has ended */
 	uint8_t again[CONN_PLACES];
 	struct pay pay;
+	struct halve halve;
 	/* scratch */
 	void *gate_work, *mtp_work, *sampler_work;
 	uint8_t *skip, *failed;   /* [largest batch] */

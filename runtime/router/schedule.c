@@ -380,14 +380,29 @@ static uint32_t count_runnable(const struct router *r, uint32_t batch, enum work
 	return n;
 }
 
+/* Sequences that decode: in a pass or before one. UINT32_MAX: a chunk of a prompt is running. */
+static uint32_t count_decoding(const struct router *r)
+{
+	uint32_t n = count_runnable(r, BATCH_DECODE, WORK_DECODE);
+
+	for (uint32_t i = 0; i < r->n_active; i++) {
+		const struct router_seq *q = router_seq(r, r->active[i]);
+
+		if (q->in_pass && router_known(q) - q->computed > 1)
+			return UINT32_MAX;
+		n += q->in_pass != 0;
+	}
+	return n;
+}
+
 /* Whether the decode pass that is about to begin has drafts. */
 static void choose_drafts(struct router *r)
 {
-	uint32_t rows = count_runnable(r, BATCH_DECODE, WORK_DECODE);
+	uint32_t n = count_decoding(r);
 
-	if (!rows)
+	if (!count_runnable(r, BATCH_DECODE, WORK_DECODE))
 		return;
-	pay_choose(r, rows);
+	pay_choose(r, n < UINT32_MAX ? n : count_runnable(r, BATCH_DECODE, WORK_DECODE));
 	for (uint32_t i = 0; i < r->n_active; i++) {
 		if (runnable(r, r->active[i], BATCH_DECODE, WORK_DECODE))
 			draft_follow(router_seq_edit(r, r->active[i]), r->pay.follow);
@@ -395,36 +410,24 @@ static void choose_drafts(struct router *r)
 }
 
 /*
- * Whether decode rows may run in two batches of opposite phase: attention, gate and head of one
- * while the drive reads for the other. Where every expert has its slot nothing is hidden, and
- * weights would be read twice. Drafts are another way to have more rows.
+ * Decode rows for the next pass of `batch`: all, or half of those of both batches. Where every
+ * expert has its slot halves would hide nothing; drafts are another way to have more rows.
  */
-static bool may_halve(const struct router *r)
+static uint32_t decode_share(struct router *r, uint32_t batch)
 {
 	const struct plan *p = r->s.at.plan;
+	uint32_t here = count_runnable(r, batch, WORK_DECODE), n = count_decoding(r);
 
-	return p->slots < r->s.model.index->experts.count && !r->pay.follow;
-}
-
-/* Decode rows for the next pass of `batch`: all, or half of those of both batches. */
-static uint32_t decode_share(const struct router *r, uint32_t batch)
-{
-	const struct router_head *h = r->record.draft;
-	uint32_t here = count_runnable(r, batch, WORK_DECODE), there = 0;
-
-	if (!may_halve(r) || count_runnable(r, BATCH_PREFILL, WORK_PROMPT))
+	if (p->slots >= r->s.model.index->experts.count || r->pay.follow || n == UINT32_MAX ||
+	    count_runnable(r, BATCH_PREFILL, WORK_PROMPT)) {
+		halve_disturbed(&r->halve);
 		return batch == BATCH_DECODE ? here : 0;
-	if (batch == BATCH_PREFILL && !h->batch[BATCH_DECODE].pass)
-		return 0;
-	for (uint32_t i = 0; i < r->n_active; i++) {
-		const struct router_seq *q = router_seq(r, r->active[i]);
-
-		if (q->in_pass && router_known(q) - q->computed > 1)
-			return batch == BATCH_DECODE ? here
-						     : 0; /* a chunk of a prompt is running */
-		there += q->in_pass != 0;
 	}
-	return here > (here + there + 1) / 2 ? (here + there + 1) / 2 : here;
+	if (!halve_choose(&r->halve, n))
+		return batch == BATCH_DECODE ? here : 0;
+	if (batch == BATCH_PREFILL && !router_head(r)->batch[BATCH_DECODE].pass)
+		return 0;
+	return here < (n + 1) / 2 ? here : (n + 1) / 2;
 }
 
 /* Fills a pass of `batch` with rows of up to `most` sequences and starts it. */

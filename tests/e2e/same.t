@@ -85,6 +85,7 @@ with Folder() as f:
                 break
         compare(got, want, "set back for want of pages and computed again")
         ok(m["preempted"] > 0, "sequences were set back", m)
+        ok(m["second_rows"] > 0, "decode rows ran in two batches of opposite phase too", m)
         ok(m["running"] == 0 and m["queued"] == 0, "nobody is left waiting", m)
         ok(node.stop() == 0, "the node ends", node.output())
 done()
