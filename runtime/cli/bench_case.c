@@ -80,7 +80,7 @@ static uint32_t first_id(const struct index *ix, uint64_t number)
 
 	for (uint32_t i = 0; i < ix->config.vocab_size; i++)
 		ids += has_id(ix, i);
-	for (before = number % ids; !has_id(ix, id) || before--;)
+	for (before = ids ? number % ids : 0; !has_id(ix, id) || before--;)
 		id++;
 	return id;
 }

@@ -52,7 +52,8 @@ static void test_slower(void)
 	uint64_t now = 1;
 
 	run(&h, &now, 4, 60, 100, 99);
-	ok(!h.on && h.trial == HALVE_NONE, "halves that gain one percent are not worth their traffic");
+	ok(!h.on && h.trial == HALVE_NONE,
+	   "halves that gain one percent are not worth their traffic");
 	ok(run(&h, &now, 4, 20000, 100, 120) < 0.02, "and are tried rarely");
 }
 
