@@ -55,6 +55,11 @@ int score_open(struct score *s, struct err *e)
 
 		longest = n > longest ? n : longest;
 	}
+	if (longest > s->index->config.max_position_embeddings)
+		return err_exit(e, STATUS_USAGE, -E2BIG,
+				"prompts: the longest has %llu tokens, this model %u positions",
+				(unsigned long long)longest,
+				s->index->config.max_position_embeddings);
 	if (longest > p->context)
 		return err_exit(
 			e, STATUS_USAGE, -E2BIG,

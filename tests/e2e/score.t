@@ -63,6 +63,13 @@ with Folder() as f:
                        ('{"prompts": [[1, 512]]}', "id 1"), ('{"prompts": [[-1]]}', "id 0"), ('\n { "prompts": [[1.5]]}', "id 0")):
         r = score(text, "--logits", out)
         ok(r.returncode == 2 and word in r.stderr and not outputs(f), f"prompts {text!r} are a usage error that leaves no output", r)
+    with open(os.path.join(f.model, "config.json")) as c:
+        positions = json.load(c)["max_position_embeddings"]
+    r = score(json.dumps({"prompts": [[1] * 100, [1] * 101]}), "--context", "100", "--logits", out)
+    ok(r.returncode == 2 and "Say --context 101" in r.stderr and not outputs(f), "a prompt longer than the context says which is long enough", r)
+    r = score(json.dumps({"prompts": [[1] * (positions + 1)]}), "--context", "100", "--logits", out)
+    ok(r.returncode == 2 and f"{positions} positions" in r.stderr and "Say" not in r.stderr and not outputs(f),
+       "unless the model has no such positions", r)
     r = score("plain { text", "--json")
     line = json.loads(r.stdout) if r.returncode == 0 else {}
     ok(line.get("tokens") == 1 + len("plain { text"), "other text is scored as text, BOS and all", r)
