@@ -28,7 +28,8 @@ struct err {
 
 /*
  * Records the first failure: keeps what is there if e already holds one. `code` must be negative.
- * Control characters in the formatted text are escaped as \xNN; the text is cut, never overrun.
+ * Control characters in the formatted text (line ends too: a message is one line) and bytes that
+ * are not UTF-8 are escaped as \xNN; the text is cut, never overrun.
  * Returns `code`, so that a caller can `return err_set(...)`. e may be NULL (the text is dropped).
  */
 int err_set(struct err *e, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
