@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <yyjson.h>
@@ -156,10 +157,16 @@ static int open_unnamed(const char *path)
  */
 static int open_output(struct job *j, unsigned o, struct err *e)
 {
+	struct stat st;
 	int fd;
 
 	if (!j->out[o])
 		return open("/dev/null", O_WRONLY | O_CLOEXEC);
+	/* a rename would put a file in the place of /dev/null, too */
+	if (!stat(j->out[o], &st) && !S_ISREG(st.st_mode))
+		return err_exit(e, STATUS_USAGE, -EINVAL,
+				"%s: %s is there and no regular file. Name another", out_name[o],
+				j->out[o]);
 	if (asprintf(&j->temporary[o], "%s.%d.part", j->out[o], (int)getpid()) < 0)
 		return err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
 	fd = open_unnamed(j->out[o]);

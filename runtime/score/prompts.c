@@ -143,6 +143,16 @@ static bool is_object(const char *text, size_t len)
 	return len - i >= sizeof(key) - 1 && !memcmp(text + i, key, sizeof(key) - 1);
 }
 
+static unsigned count_key(yyjson_val *object, const char *name)
+{
+	unsigned n = 0;
+	size_t index, max;
+	yyjson_val *key, *value;
+
+	yyjson_obj_foreach(object, index, max, key, value) n += yyjson_equals_str(key, name);
+	return n;
+}
+
 int prompts_read(struct prompts *p, const struct index *ix, struct err *e)
 {
 	size_t len;
@@ -156,7 +166,10 @@ int prompts_read(struct prompts *p, const struct index *ix, struct err *e)
 		return e->code;
 	doc = yyjson_read_opts(text, len, YYJSON_READ_NOFLAG, NULL, &why);
 	list = yyjson_obj_get(yyjson_doc_get_root(doc), "prompts");
-	if (yyjson_is_arr(list))
+	if (count_key(yyjson_doc_get_root(doc), "prompts") > 1)
+		rc = err_exit(e, STATUS_USAGE, -EINVAL,
+			      "prompts: the key \"prompts\" occurs twice");
+	else if (yyjson_is_arr(list))
 		rc = read_ids(p, list, ix->config.vocab_size, e);
 	else if (is_object(text, len))
 		rc = err_exit(e, STATUS_USAGE, -EINVAL, "prompts: %s at byte %zu",

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import struct
 import subprocess
 
@@ -60,7 +61,8 @@ with Folder() as f:
                               capture_output=True, text=True, timeout=60)
 
     for text, word in (('{"prompts": [[1, 2]', "byte"), ('{"prompts": "x"}', "list"), ('{"prompts": [[]]}', "prompt 0"), ('{"prompts": [[1], 2]}', "prompt 1"),
-                       ('{"prompts": [[1, 512]]}', "id 1"), ('{"prompts": [[-1]]}', "id 0"), ('\n { "prompts": [[1.5]]}', "id 0")):
+                       ('{"prompts": [[1, 512]]}', "id 1"), ('{"prompts": [[-1]]}', "id 0"), ('\n { "prompts": [[1.5]]}', "id 0"),
+                       ('{"prompts": [[1, 2]], "prompts": [[1]]}', "twice")):
         r = score(text, "--logits", out)
         ok(r.returncode == 2 and word in r.stderr and not outputs(f), f"prompts {text!r} are a usage error that leaves no output", r)
     with open(os.path.join(f.model, "config.json")) as c:
@@ -77,6 +79,15 @@ with Folder() as f:
        "--json prints a line of JSON for a prompt", line)
     r = subprocess.run([PENSTOCK, "score", f.model, f.path, "--memory", "300M"], capture_output=True, text=True, timeout=60)
     ok(r.returncode == 2 and "regular" in r.stderr, "a folder in place of the prompts is a usage error", r)
+    fifo = os.path.join(f.path, "fifo")
+    os.mkfifo(fifo)
+    os.symlink(fifo, fifo + ".link")
+    for name in (fifo, fifo + ".link", f.path):
+        r = score('{"prompts": [[1]]}', "--logits", name)
+        ok(r.returncode == 2 and f"--logits: {name}" in r.stderr and stat.S_ISFIFO(os.stat(fifo).st_mode) and not r.stdout,
+           "an output that is there and no regular file is a usage error, and stays what it is", r)
+    os.unlink(fifo)
+    os.unlink(fifo + ".link")
     for option in ("--socket", "--name", "--template=v3", "--client"):
         r = score('{"prompts": [[1]]}', option, "x")
         ok(r.returncode == 2 and option[:6] in r.stderr, f"{option} is no option of score", r)
