@@ -5,6 +5,7 @@
 #include "ipc/layout.h"
 #include "model/config.h"
 #include "model/text/template.h"
+#include "model/text/utf8.h"
 #include "runtime/options.h"
 #include "runtime/team.h"
 
@@ -26,13 +27,18 @@ static bool is_template(const char *name)
 	return strstr("|" TEMPLATE_NAMES "|", between) != NULL;
 }
 
+static bool is_utf8(const char *s)
+{
+	return utf8_valid_prefix((const uint8_t *)s, strlen(s)) == strlen(s);
+}
+
 static int check(const struct boot_options *o, unsigned isa, struct err *e)
 {
 	if (o->client && (strchr(o->client, '/') || !o->client[0]))
 		return err_exit(e, STATUS_USAGE, -EINVAL,
 				"--client: it is the name of a program beside init");
-	if (o->name && (!o->name[0] || strlen(o->name) > 200))
-		return err_exit(e, STATUS_USAGE, -EINVAL, "--name: 1 to 200 bytes");
+	if (o->name && (!o->name[0] || strlen(o->name) > 200 || !is_utf8(o->name)))
+		return err_exit(e, STATUS_USAGE, -EINVAL, "--name: 1 to 200 bytes of UTF-8");
 	if (o->template_name && !is_template(o->template_name))
 		return err_exit(e, STATUS_USAGE, -EINVAL, "--template: \"%.60s\" is none of %s",
 				o->template_name, TEMPLATE_NAMES);

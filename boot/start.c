@@ -10,6 +10,7 @@
 #include "boot/memory.h"
 #include "ipc/sandbox.h"
 #include "ipc/watch.h"
+#include "model/text/utf8.h"
 #include "runtime/clock.h"
 #include "runtime/sha256.h"
 #include "runtime/version.h"
@@ -156,17 +157,27 @@ static int make_first_objects(struct init *in, struct err *e)
 	return 0;
 }
 
-/* The model's name to clients: --name, or the folder's. */
+/*
+ * The model's name to clients: --name, or the folder's, as text (it is printed in JSON, and a
+ * folder's name may be any bytes).
+ */
 static void name_model(struct init *in)
 {
+	const size_t room = sizeof(in->node->model_name) - 1;
 	char real[PATH_MAX];
+	char text[3 * (NAME_MAX + 1)];
 	const char *name = in->options.name;
+	size_t n;
 
 	if (!name) {
 		name = realpath(in->options.model, real) ? real : in->options.model;
 		name = strrchr(name, '/') && strrchr(name, '/')[1] ? strrchr(name, '/') + 1 : name;
 	}
-	snprintf(in->node->model_name, sizeof(in->node->model_name), "%.255s", name);
+	n = utf8_copy_lossy(text, (const uint8_t *)name, strnlen(name, NAME_MAX));
+	n = n < room ? n : room;
+	n -= utf8_incomplete_tail((const uint8_t *)text, n);
+	memcpy(in->node->model_name, text, n);
+	in->node->model_name[n] = 0;
 }
 
 /* Files of one file system share a drive's queue: the drive is called by the first of them. */

@@ -34,7 +34,7 @@ with Folder() as f:
     figure = f"--memory to {json.loads(info.stdout)['memory_min'] >> 20}M"
     ok(figure in text, "info names the same memory as the refusal", f"{figure}: {text}")
     for option, value in (("--template", "v4"), ("--template", ""), ("--template", "v3|r1"), ("--memory", "5X"), ("--memory", "-1"), ("--context", "0"),
-                          ("--threads", "0"), ("--slots", "1"), ("--parallel", "0"), ("--chunk", "x"), ("--name", "")):
+                          ("--threads", "0"), ("--slots", "1"), ("--parallel", "0"), ("--chunk", "x"), ("--name", ""), ("--name", b"\xff")):
         refused(bin_, 2, [option], f"{option} {value!r} is a usage error", f.model, option, value, "--socket", f.socket)
     few = subprocess.run(["bash", "-c", f"ulimit -n 100; exec {bin_}/penstock run {f.model} --socket {f.socket}"],
                          capture_output=True, text=True, timeout=30)
