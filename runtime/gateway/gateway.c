@@ -448,6 +448,7 @@ static bool wait_for_more(struct gateway *g, struct conn *c)
 static bool read_request(struct gateway *g, struct conn *c)
 {
 	struct api_error e;
+	char place[32];
 	bool again;
 
 	switch (feed(g, c)) {
@@ -468,7 +469,14 @@ static bool read_request(struct gateway *g, struct conn *c)
 		g->date = 0;
 		return again;
 	case HTTP_BAD:
-		api_refuse(&e, c->http.status, NULL, NULL, "%s", c->http.problem);
+		http_place(&c->http, place);
+		if (c->http.status == 400)
+			api_refuse(
+				&e, 400, NULL, NULL,
+				"The request is not valid HTTP: %s (%s). Send it as RFC 9112 says",
+				c->http.problem, place);
+		else
+			api_refuse(&e, c->http.status, NULL, NULL, "%s", c->http.problem);
 		return refuse(g, c, &e);
 	default:
 		return wait_for_more(g, c);

@@ -1,6 +1,7 @@
 /* A request out of bytes, and the head of a reply; see http.h. */
 #include "runtime/gateway/http.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
@@ -220,6 +221,18 @@ static enum http_result bad(struct http *h, llhttp_errno_t code)
 	else
 		refuse(h, 400, reason && *reason ? reason : "this is not HTTP");
 	return HTTP_BAD;
+}
+
+void http_place(const struct http *h, char out[32])
+{
+	if (!h->versioned)
+		snprintf(out, 32, "request line");
+	else if (!h->headers_done && !h->lines && !h->n_name) /* its end, or what follows */
+		snprintf(out, 32, "first lines");
+	else if (h->headers_done)
+		snprintf(out, 32, "body, byte %llu", (unsigned long long)h->body_bytes);
+	else
+		snprintf(out, 32, "header line %u", h->lines + 1);
 }
 
 /*

@@ -62,6 +62,9 @@ void http_begin(struct http *h, char *body);
 /* Takes bytes up to the request's end. Not to be called again after HTTP_WHOLE or HTTP_BAD. */
 enum http_result http_feed(struct http *h, const char *bytes, size_t len);
 
+/* Where a request that was refused stopped being one: "header line 3", for its message. */
+void http_place(const struct http *h, char out[32]);
+
 static inline bool http_is_head(const struct http *h)
 {
 	return h->headers_done && h->parser.method == HTTP_HEAD;

@@ -89,6 +89,17 @@ def test_refusals(path):
                f"{name} is {status} in the envelope, and the connection closes", got[:300])
 
 
+def test_places(path):
+    ask = b"POST /tokenize HTTP/1.1\r\nA: b\r\n"
+    for place, request in (("request line", b"GET /health\r\n\r\n"), ("first lines", b"GET /health HTTP/1.1\nA: b\n\n"), ("header line 2", ask + b"B : c\r\n\r\n"),
+                           ("header line 3", ask + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} "),
+                           ("body, byte 3", ask + b"Transfer-Encoding: chunked\r\n\r\n3\r\n{  \r\nx\r\n")):
+        with dial(path) as s:
+            s.sendall(request)
+            message = json.loads(read_all(s)[0].partition(b"\r\n\r\n")[2])["error"]["message"]
+            ok(f"({place})" in message and message.startswith("The request is not valid HTTP: "), f"a refusal names the {place}", message)
+
+
 def test_connections(path, node):
     many = [dial(path) for _ in range(200)]
     for s in many:
@@ -186,6 +197,7 @@ with Folder() as f:
     if not ok(node.wait_for("penstock: ready"), "a node starts", node.output()):
         done()
     test_refusals(f.socket)
+    test_places(f.socket)
     test_connections(f.socket, node)
     test_going_away(f.socket)
     test_queue(f.socket)
