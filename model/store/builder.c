@@ -155,14 +155,18 @@ void builder_warn(struct builder *p, const char *format, ...)
 {
 	size_t used = strlen(p->warnings);
 	size_t room = sizeof(p->warnings) - used;
+	struct err printable = {0};
+	char raw[sizeof(printable.text)];
 	va_list args;
 	int n;
 
 	va_start(args, format);
-	n = vsnprintf(p->warnings + used, room, format, args);
+	vsnprintf(raw, sizeof(raw), format, args);
 	va_end(args);
-	if (n >= 0 && (size_t)n + 1 < room)
-		memcpy(p->warnings + used + n, "\n", 2);
+	(void)err_set(&printable, -EINVAL, "%s", raw);
+	n = snprintf(p->warnings + used, room, "%s\n", printable.text);
+	if (n < 0 || (size_t)n >= room)
+		p->warnings[used] = 0;
 }
 
 int builder_read(struct builder *p, const char *name, uint64_t max, char **text, size_t *len,

@@ -335,17 +335,26 @@ static int read_eos(const struct fields *f, struct model_config *c)
 	return 0;
 }
 
+/* Fills *id where the file has one; it must be an id whether it counts or not. */
+static int read_bos(const struct fields *f, const struct model_config *c, uint32_t *id)
+{
+	int rc = read_u32(f, "bos_token_id", id);
+
+	if (!rc && field(f, "bos_token_id") && *id >= c->vocab_size)
+		return refuse(f, "bos_token_id", "is not a token id below vocab_size");
+	return rc;
+}
+
 /*
  * End tokens: generation_config.json first, else config.json (api, "Command line"); the beginning
  * token the other way round.
  */
 static int read_tokens(const struct fields *f, const struct fields *g, struct model_config *c)
 {
-	const struct fields *bos = field(f, "bos_token_id") || !g ? f : g;
-	int rc = read_u32(bos, "bos_token_id", &c->bos_token_id);
+	int rc = g ? read_bos(g, c, &c->bos_token_id) : 0;
 
-	if (!rc && c->bos_token_id != UINT32_MAX && c->bos_token_id >= c->vocab_size)
-		return refuse(bos, "bos_token_id", "is not a token id below vocab_size");
+	if (!rc)
+		rc = read_bos(f, c, &c->bos_token_id);
 	if (!rc)
 		rc = read_eos(g && field(g, "eos_token_id") ? g : f, c);
 	if (rc || !g)

@@ -67,7 +67,7 @@ int shard_index_parse(void **index, const char *json, size_t len, struct err *e)
 	if (!yyjson_is_obj(map) || !yyjson_obj_size(map))
 		rc = err_exit(e, STATUS_MODEL, -EBADMSG,
 			      "%s: \"weight_map\" is missing, empty or not an object", file_name);
-	else if (metadata && !yyjson_is_obj(metadata))
+	else if (metadata && !yyjson_is_null(metadata) && !yyjson_is_obj(metadata))
 		rc = err_exit(e, STATUS_MODEL, -EBADMSG, "%s: \"metadata\" is not an object",
 			      file_name);
 	if (rc)

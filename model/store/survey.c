@@ -368,21 +368,37 @@ static bool equals(const char *s, size_t len, const char *want)
 }
 
 /*
+ * Whether a tensor lies where this model's weights lie and holds any numbers: a place that is not
+ * read would mean that the config does not describe these weights.
+ */
+static bool in_the_model(const struct safetensor *t)
+{
+	static const char *const roots[] = {"model.", "lm_head."};
+
+	for (size_t i = 0; t->bytes && i < sizeof(roots) / sizeof(roots[0]); i++) {
+		if (t->name_len >= strlen(roots[i]) && !memcmp(t->name, roots[i], strlen(roots[i])))
+			return true;
+	}
+	return false;
+}
+
+/*
  * Tensors that nothing asked for. Known to be without effect: MTP's copies of embedding and head,
- * old files' RoPE tables, and layers beyond those of the config, which get a warning. Anything else
- * means that the config does not describe these weights.
+ * old files' RoPE tables; with a warning, layers beyond those of the config, empty tensors and what
+ * lies outside the model's own names. Anything else is refused.
  */
 static int check_rest(struct builder *p)
 {
 	const struct model_config *c = &p->config;
-	uint64_t beyond = 0;
+	const struct safetensor *outside = NULL;
+	uint64_t beyond = 0, others = 0;
+	char name[204];
 
 	for (size_t i = 0; i < p->table.count; i++) {
 		const struct safetensor *t = &p->table.tensor[i];
 		const char *rest = "";
 		size_t len = 0;
 		int64_t layer = t->used ? -1 : layer_number(t, &rest, &len);
-		char name[204];
 
 		if (t->used)
 			continue;
@@ -395,11 +411,19 @@ static int check_rest(struct builder *p)
 		if (layer >= c->num_hidden_layers && (equals(rest, len, "embed_tokens.weight") ||
 						      equals(rest, len, "shared_head.head.weight")))
 			continue;
-		return err_exit(
-			p->e, STATUS_MODEL, -ENOTSUP,
-			"%s: tensor %s has no place in the model that config.json describes",
-			file_of(p, t), err_name(name, t->name, t->name_len));
+		if (in_the_model(t))
+			return err_exit(p->e, STATUS_MODEL, -ENOTSUP,
+					"%s: tensor %s has no place in the model that config.json "
+					"describes",
+					file_of(p, t), err_name(name, t->name, t->name_len));
+		outside = outside ? outside : t;
+		others++;
 	}
+	if (outside)
+		builder_warn(p,
+			     "%" PRIu64 " tensors are no part of this model and are ignored, %s "
+			     "among them",
+			     others, err_name(name, outside->name, outside->name_len));
 	if (beyond)
 		builder_warn(p, "%" PRIu64 " tensors of layers beyond the last are ignored",
 			     beyond);

@@ -131,8 +131,8 @@ static int note_shard(void *context, const char *tensor, size_t tensor_len, cons
 	if (number < 0)
 		return err_exit(
 			r->e, STATUS_MODEL, -ENOENT,
-			"%s: tensor %s is said to lie in %s, and there is no such file. Copy it "
-			"again",
+			"%s: tensor %s is said to lie in %s, and there is no such *.safetensors "
+			"file. Copy it again",
 			index_name, err_name(name, tensor, tensor_len),
 			err_name(missing, file, file_len));
 	r->t->shard[number] = true;

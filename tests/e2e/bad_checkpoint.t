@@ -169,9 +169,9 @@ def container():
 
     def besides(name):
         return raw(ck.pack({**ck.tensors(MOON[ONE]), name: ck.Tensor("U8", [1], b"x")}))
-    case("a name with control characters, which the message escapes", besides("model\x1b[31m\x7f.weight"),
-         [ONE, "model\\x1b[31m\\x7f.weight"])
-    case("a long unknown name, which the message cuts", besides("x" * 1000), [ONE, "x" * 200 + "..."])
+    case("a name with control characters, which the message escapes", besides("model.\x1b[31m\x7f\npenstock: \u009b\u202eweight"),
+         [ONE, "model.\\x1b[31m\\x7f\\x0apenstock: \\xc2\\x9b\\xe2\\x80\\xaeweight"])
+    case("a long unknown name, which the message cuts", besides("model." + "x" * 1000), [ONE, "model." + "x" * 194 + "..."])
     case("a header nested a hundred deep", text(lambda t: t[:-1] + b', "x": ' + b"[" * 100 + b"]" * 100 + b"}"),
          [ONE, "nested"])
     case("a header of a million brackets", text(lambda t: t[:-1] + b', "x": ' + b"[" * 1000000), ONE)
@@ -215,6 +215,9 @@ def shard_index():
              [INDEX, lm])
     case("an index that names a missing file", index_with(lambda d: d["weight_map"].update({lm: "model-00009.safetensors"})),
          [INDEX, lm, "model-00009.safetensors"])
+    case("an index that names a shard with another ending", {**index_with(lambda d: d.update(weight_map={
+        k: "weights.bin" if v == SHARDS[2] else v for k, v in d["weight_map"].items()})), "weights.bin": V3[SHARDS[2]]},
+         [INDEX, "weights.bin", "*.safetensors"])
     case("a shard that is missing", {k: v for k, v in V3.items() if k != SHARDS[1]}, [INDEX, SHARDS[1]])
     case("an index that names config.json as a shard", index_with(lambda d: d["weight_map"].update({lm: "config.json"})),
          "config.json")
@@ -237,6 +240,7 @@ def shard_index():
     for i, s in enumerate(SHARDS):
         case(f"shard {i + 1} of 3 cut", {**V3, s: V3[s][:-8]}, [s, "cut"])
     good("an index without metadata", index_with(lambda d: d.pop("metadata") and None))
+    good("an index whose metadata is null", index_with(lambda d: d.update(metadata=None)))
     good("an index with an empty metadata", index_with(lambda d: d.update(metadata={})))
     good("an index with a wrong total_size", index_with(lambda d: d.update(metadata={"total_size": 1})))
 
@@ -335,6 +339,12 @@ def configs():
     config("rope_scaling with two types", {"rope_scaling": {**rope, "rope_type": "linear"}}, "type")
     config("rope_scaling that is a list", {"rope_scaling": [rope]}, "rope_scaling")
     config("rope_scaling and another rope_parameters", {"rope_parameters": {"rope_type": "default"}}, "rope_parameters")
+    new = {"rope_type": "yarn", "rope_theta": 10000.0, **{k: float(v) for k, v in rope.items() if k != "type"}}
+    for value in ([], "yarn", 5, {}, {**new, "rope_type": "linear"}, {**new, "factor": "x"}, {**new, "mscale": -1}):
+        config(f"rope_parameters {str(value)[:60]}", {"rope_scaling": DELETE, "rope_parameters": value}, "rope_parameters")
+    config("rope_scaling and rope_parameters of another factor", {"rope_parameters": {**new, "factor": 39}}, "differ")
+    config("rope_parameters of another theta", {"rope_parameters": {**new, "rope_theta": 5e4}}, "rope_theta")
+    good("rope_scaling and rope_parameters that say the same", config_of(V3, {"rope_parameters": new}))
     config("truncate false", {"rope_scaling": {**rope, "truncate": False}}, "truncate")
     for key in ("factor", "original_max_position_embeddings"):
         config(f"rope_scaling without {key}", {"rope_scaling": {k: v for k, v in rope.items() if k != key}}, key)
@@ -356,7 +366,7 @@ def configs():
     case("a generation_config.json that is not JSON", changed(V3, generation=b"{"), gen)
     case("a generation_config.json that is a list", changed(V3, generation=b"[]"), gen)
     for key, value in (("eos_token_id", 256), ("eos_token_id", [1, -2]), ("eos_token_id", {}), ("temperature", -1), ("temperature", "0.6"),
-                       ("top_p", 0), ("top_p", 1.01), ("top_p", "1")):
+                       ("top_p", 0), ("top_p", 1.01), ("top_p", "1"), ("bos_token_id", 256), ("bos_token_id", "0"), ("bos_token_id", -1)):
         case(f"generation_config {key} = {value!r}", changed(V3, generation=json.dumps({key: value}).encode()), [gen, key])
 
     good("numbers written as 40.0", config_of(V3, {"hidden_size": 144.0, "rope_scaling": {**rope, "factor": 40.0}}))
@@ -472,7 +482,12 @@ def weights():
     vector = ck.Tensor("BF16", [136], b"\0" * 272)
     tensor("a bias that the config does not know", added(L + "self_attn.q_a_proj.bias", vector), L + "self_attn.q_a_proj.bias")
     tensor("a tensor that nobody knows", added("model.layers.1.self_attn.indexer.wk.weight", vector), "indexer")
-    tensor("a tensor outside the layers", added("visual.patch_embed.weight", vector), "visual.patch_embed.weight")
+    tensor("a tensor beside the layers", added("model.visual.weight", vector), "model.visual.weight")
+    tensor("a scale of the head", added("lm_head.weight_scale_inv", vector), "lm_head.weight_scale_inv")
+    good("tensors outside the model's names", edit(added("visual.patch_\x1b\u009bembed", vector)),
+         "1 tensors are no part of this model and are ignored, visual.patch_\\x1b\\xc2\\x9bembed")
+    good("a scalar outside the model's names", edit(added("scale", ck.Tensor("F32", [], b"\0" * 4))), "ignored")
+    good("an empty tensor that nobody knows", edit(added(L + "mlp.unknown", ck.Tensor("F32", [7, 0], b""))), "ignored")
     tensor("an expert beyond the last", lambda a: added(L + "mlp.experts.32.up_proj.weight", a[EXPERT])(a), "experts.32.")
     tensor("routed experts in a dense layer", lambda a: added("model.layers.0.mlp.experts.0.up_proj.weight", a[EXPERT])(a),
            "model.layers.0.mlp.experts.0.")
