@@ -654,27 +654,54 @@ node_modules=(
 node_modules_later=(efivarfs softdog) # init asks for these by name
 node_programs=(init loader gateway router mla experts scribe)
 
-# fetch_node : Debian's kernel and the stub, unpacked in build/node/debian. What security updates bring is taken; its
-# version stands in the image's list.
+# Debian's packages in it: name, version, SHA-256 of the file.
+node_packages=(
+	"linux-image-6.1.0-56-amd64 6.1.192-2 a86e2049672f52354c4536a089203b6c82639420424d31c91cf31a181fd4d8f1"
+	"systemd-boot-efi 252.39-1~deb12u2 8f2b81bdcfafc466882a0cae460272dbf10d8d97c6a3c1c6ea33038c155a2f5e"
+)
+
+# fetch_package NAME VERSION SHA256 : its file, into the current folder. Of these two the distribution keeps one version,
+# and replaces it by each security update. A node without updates would be worse than one of other bytes: what there
+# is now is taken, apt has checked its signature, and it is said how to record it.
+fetch_package() {
+	local name=$1 version=$2 sum=$3 file now
+	file=${name}_${version}_amd64.deb
+	if [ ! -e "$file" ]; then
+		say "fetching $file"
+		apt-get download -q "$name=$version" >apt.log 2>&1 || true
+	fi
+	if [ -e "$file" ]; then
+		sha256sum --quiet -c <<<"$sum  $file" ||
+			die "build/downloads/node/$file is not the file this build was written for. Delete it and try again"
+		echo "$file"
+		return
+	fi
+	now=$name
+	[[ $name != linux-image-* ]] ||
+		now=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends: linux-image/ { print $2; exit }')
+	file=$(find . -name "${now}_*.deb" | head -n 1)
+	[ -n "$file" ] || apt-get download -q "$now" >apt.log 2>&1 ||
+		{ cat apt.log >&2; die "apt has no $name $version any more, and nothing newer: run apt-get update (Debian 12)"; }
+	file=$(find . -name "${now}_*.deb" | head -n 1)
+	say "the mirror has no $name $version any more. The image is made with what it has now, so its bytes are not those of"
+	say "others. To record it, in node_packages of build.sh: \"$now $(dpkg-deb -f "$file" Version) $(sha256sum "$file" | cut -d' ' -f1)\""
+	echo "$file"
+}
+
+# fetch_node : Debian's kernel and the stub, unpacked in build/node/debian.
 fetch_node() {
-	local dir=build/node/debian package
-	[ ! -e $dir/done ] || return 0
+	local dir=$root/build/node/debian line stamp file
+	stamp=$(printf '%s\n' "${node_packages[@]}" | sha256sum)
+	[ "$(cat "$dir/done" 2>/dev/null)" != "$stamp" ] || return 0
 	need dpkg-deb=dpkg
-	rm -rf $dir
-	mkdir -p $dir build/downloads/node
-	(
-		cd build/downloads/node
-		if ! compgen -G 'linux-image-*.deb' >/dev/null || ! compgen -G 'systemd-boot-efi_*.deb' >/dev/null; then
-			say "fetching Debian's kernel and systemd's stub"
-			package=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends: linux-image/ { print $2; exit }')
-			[ -n "$package" ] || die "apt knows no linux-image-amd64: run apt-get update (Debian 12)"
-			apt-get download -q "$package" systemd-boot-efi >&2
-		fi
-	)
-	for package in build/downloads/node/*.deb; do
-		dpkg-deb -x "$package" $dir
+	rm -rf "$dir"
+	mkdir -p "$dir" build/downloads/node
+	for line in "${node_packages[@]}"; do
+		# shellcheck disable=SC2086 # three words
+		file=$(cd build/downloads/node && fetch_package $line)
+		dpkg-deb -x "build/downloads/node/$file" "$dir"
 	done
-	touch $dir/done
+	echo "$stamp" >"$dir/done"
 }
 
 # module_file NAME : its path, or nothing.
