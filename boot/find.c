@@ -155,6 +155,74 @@ bool find_partitions(find_part *each, void *context)
 	return each_drive(walk_drive, &w);
 }
 
+/* ---- Tables whose copy is not at the drive's end ---- */
+
+/* Whether it is one that `penstock image` has made. */
+static bool is_ours(const struct gpt_table *t, const char *entries, uint32_t sector)
+{
+	struct gpt_part part;
+
+	for (uint32_t i = 0; i < t->entries; i++)
+		if (gpt_entry(t, entries, i, sector, &part) && !strncmp(part.name, "penstock ", 9))
+			return true;
+	return false;
+}
+
+static bool write_at(int fd, const void *from, size_t len, uint64_t off)
+{
+	return pwrite(fd, from, len, (off_t)off) == (ssize_t)len;
+}
+
+/* The copy first: whenever this ends, a whole table is there. */
+static bool mend(int fd, uint32_t sector, uint64_t bytes)
+{
+	char header[4096], copy[4096], *entries;
+	struct gpt_table t;
+	uint64_t off;
+	bool done = false;
+
+	entries = read_table(fd, sector, sector, &t);
+	if (entries && is_ours(&t, entries, sector) && read_at(fd, header, sector, sector) &&
+	    gpt_grow(header, copy, sector, bytes, &off))
+		done = write_at(fd, entries, (size_t)t.entries * t.entry_bytes, off) &&
+		       write_at(fd, copy, sector, bytes / sector * sector - sector) && !fsync(fd) &&
+		       write_at(fd, header, sector, sector) && !fsync(fd);
+	free(entries);
+	return done;
+}
+
+static bool mend_drive(void *context, const char *drive)
+{
+	unsigned *mended = context;
+	char path[300];
+	int fd, sector = 0;
+	off_t end;
+
+	snprintf(path, sizeof(path), "/dev/%.255s", drive);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	end = lseek(fd, 0, SEEK_END);
+	if (!ioctl(fd, BLKSSZGET, &sector) && (sector == 512 || sector == 4096) &&
+	    end > 4 * sector && mend(fd, (uint32_t)sector, (uint64_t)end)) {
+		fprintf(stderr,
+			"penstock: %s is larger than the image: the partition table's "
+			"copy is now at its end\n",
+			drive);
+		++*mended;
+	}
+	close(fd);
+	return false;
+}
+
+unsigned find_mend_tables(void)
+{
+	unsigned mended = 0;
+
+	each_drive(mend_drive, &mended);
+	return mended;
+}
+
 /* ---- The model ---- */
 
 static bool look_at_part(void *context, const char *device, uint32_t number, uint32_t sector,

@@ -20,6 +20,13 @@ typedef bool find_part(void *context, const char *device, uint32_t number, uint3
 /* Every partition of every drive with a table. Returns whether one ended it. */
 bool find_partitions(find_part *each, void *context);
 
+/*
+ * Where an image was written to a larger drive, its table's copy is moved to the drive's end, as
+ * the specification has it and tools ask for. Drives with partitions of ours only. Returns how many
+ * were changed.
+ */
+unsigned find_mend_tables(void);
+
 /* What was found so far. */
 struct find {
 	uint8_t root[PACK_HASH]; /* the wanted one */

@@ -65,6 +65,14 @@ static void allow_huge_pages(void)
 		close(fd);
 }
 
+/* Nothing of the image can be changed from here on: what is mounted below it still can. */
+static void close_root(void)
+{
+	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL))
+		fprintf(stderr, "penstock: warning: the image cannot be made read-only: %s\n",
+			strerror(errno));
+}
+
 static int mount_all(struct err *e)
 {
 	static const struct {
@@ -233,6 +241,7 @@ int machine_start(struct machine *m, struct err *e)
 	if (rc)
 		return rc;
 	open_console();
+	close_root();
 	allow_huge_pages();
 	reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del is a signal, and a clean end */
 	modules_load(MODULES_FIRST);
@@ -296,6 +305,7 @@ bool machine_pressed(struct machine *m)
 static void *load_rest(void *context)
 {
 	(void)context;
+	find_mend_tables();
 	modules_load(MODULES_REST);
 	return NULL;
 }

@@ -40,6 +40,13 @@ static void files(struct out *o)
 	o->len += text_read("/contents", o->text + o->len, o->room - o->len);
 }
 
+/* What the kernel was told; the signature of the program covers it. */
+static void line(struct out *o)
+{
+	print(o, "\nthe kernel's command line\n");
+	o->len += text_read("/proc/cmdline", o->text + o->len, o->room - o->len);
+}
+
 static void moments(struct out *o, const struct machine *m)
 {
 	static const char *const names[AT_MOMENTS] = {"init is started by the kernel",
@@ -90,9 +97,12 @@ static void processes(struct out *o)
 	struct dirent *d;
 	unsigned long all = 0;
 
-	print(o, "\nprocesses: id, name, resident kB, private kB; descriptors\n");
+	print(o, "\nprocesses: id, name, resident kB, private kB, capabilities, system calls "
+		 "filtered; "
+		 "descriptors\n");
 	while (dir && (d = readdir(dir))) {
-		char path[300], text[4096], name[64];
+		char path[300], text[4096], status[4096], name[64];
+		const char *capabilities, *seccomp;
 		unsigned long private;
 
 		if (!isdigit((unsigned char)d->d_name[0]))
@@ -104,7 +114,13 @@ static void processes(struct out *o)
 		snprintf(path, sizeof(path), "/proc/%.20s/comm", d->d_name);
 		text_read(path, name, sizeof(name));
 		name[strcspn(name, "\n")] = '\0';
-		print(o, "%s %s %lu %lu\n", d->d_name, name, figure(text, "Rss:"), private);
+		snprintf(path, sizeof(path), "/proc/%.20s/status", d->d_name);
+		text_read(path, status, sizeof(status));
+		capabilities = strstr(status, "CapEff:\t");
+		seccomp = strstr(status, "Seccomp:\t");
+		print(o, "%s %s %lu %lu %.16s %s\n", d->d_name, name, figure(text, "Rss:"), private,
+		      capabilities ? capabilities + 8 : "-",
+		      seccomp && seccomp[9] == '2' ? "yes" : "no");
 		descriptors(o, d->d_name);
 		all += private;
 	}
@@ -119,6 +135,7 @@ size_t report_make(const struct machine *m, char *text, size_t room)
 
 	text[0] = '\0';
 	files(&o);
+	line(&o);
 	moments(&o, m);
 	processes(&o);
 	return o.len;

@@ -143,6 +143,35 @@ bool gpt_header_read(const void *header, uint32_t sector, struct gpt_table *t)
 	return true;
 }
 
+bool gpt_grow(void *header, void *copy, uint32_t sector, uint64_t drive_bytes,
+	      uint64_t *entries_off)
+{
+	uint64_t last = drive_bytes / sector - 1, entries;
+	struct gpt_header h;
+	struct gpt_table t;
+
+	if (!gpt_header_read(header, sector, &t))
+		return false;
+	memcpy(&h, header, HEADER_BYTES);
+	entries = ((uint64_t)t.entries * t.entry_bytes + sector - 1) / sector;
+	if (h.own != 1 || last <= entries || h.other >= last || h.last >= last - entries)
+		return false;
+	h.other = last;
+	h.last = last - entries - 1;
+	h.sum = 0;
+	h.sum = gpt_crc32(&h, HEADER_BYTES);
+	memcpy(header, &h, HEADER_BYTES);
+	*entries_off = (last - entries) * sector;
+	h.own = last;
+	h.other = 1;
+	h.entries_at = last - entries;
+	h.sum = 0;
+	h.sum = gpt_crc32(&h, HEADER_BYTES);
+	memset(copy, 0, sector);
+	memcpy(copy, &h, HEADER_BYTES);
+	return true;
+}
+
 bool gpt_entries_ok(const struct gpt_table *t, const void *entries)
 {
 	return gpt_crc32(entries, (size_t)t->entries * t->entry_bytes) == t->sum;

@@ -60,6 +60,16 @@ MUST_CHECK bool gpt_entries_ok(const struct gpt_table *t, const void *entries);
 MUST_CHECK bool gpt_entry(const struct gpt_table *t, const void *entries, uint32_t i,
 			  uint32_t sector, struct gpt_part *part);
 
+/*
+ * Of a drive that is larger than the image that was written to it: the table's copy belongs to the
+ * drive's last sector, and stands where the image ended. Changes `header` (one sector, the table's
+ * first one) and fills `copy` (one sector) to what they must be on a drive of drive_bytes; the
+ * entries' copy goes to *entries_off. False, and nothing done: the header is none, or the copy
+ * stands at the end already, or the drive is smaller than it says.
+ */
+MUST_CHECK bool gpt_grow(void *header, void *copy, uint32_t sector, uint64_t drive_bytes,
+			 uint64_t *entries_off);
+
 uint32_t gpt_crc32(const void *data, size_t len);
 
 /* "50656e73-...": 36 characters and a NUL. */

@@ -45,8 +45,10 @@ def check_list(listed):
     ok(not nets, "none of the modules is a network's", nets)
     ok(all(subprocess.run(["sha256sum", f"{NODE}/root{n}"], capture_output=True, text=True).stdout.split()[0] in files for n in shipped),
        "their hashes are those of the files it was built from")
-    processes = re.findall(r"^\d+ (\w+) \d+ \d+$", listed, re.M)
-    ok(set(processes) == set(PROGRAMS) - {"loader"}, "what runs is ours alone", processes)
+    processes = re.findall(r"^\d+ (\w+) \d+ \d+ ([0-9a-f]{16}) (yes|no)$", listed, re.M)
+    ok({p[0] for p in processes} == set(PROGRAMS) - {"loader"}, "what runs is ours alone", processes)
+    ok(all(p[2] == "yes" and (p[0] == "init" or int(p[1], 16) == 0) for p in processes),
+       "every process has its system calls filtered, and none but init a capability", processes)
     ok("socket:" not in re.sub(r"^\d+ init .*?(?=^\d+ )", "", listed, flags=re.M | re.S), "no server has a socket", listed[-3000:])
     private = int(re.search(r"private memory of all processes: (\d+) kB", listed)[1])
     ok(private <= 64 << 10, "the processes have at most 64 MB of their own", f"{private} kB")
@@ -57,7 +59,10 @@ def main(folder):
     disk, again = os.path.join(folder, "disk"), os.path.join(folder, "again", "disk")
     os.mkdir(os.path.dirname(again))
     made = run("image", DEMO, disk, "--node", f"{NODE}/node.efi").stdout
-    machine = Machine(os.path.join(folder, "a"), [disk])  # what follows does not need it yet
+    larger = os.path.join(folder, "larger")
+    shutil.copy(disk, larger)
+    os.truncate(larger, os.path.getsize(disk) + (64 << 20))  # as on a drive
+    machine = Machine(os.path.join(folder, "a"), [larger])  # what follows does not need it yet
     try:
         whole(folder, disk, again, made, machine)
     finally:
@@ -109,6 +114,7 @@ def whole(folder, disk, again, made, machine):
         machine.node("kill", victim)
     text = said(long)
     ok(text == want.get(40) and metric(metrics(s), "restarts") == 2, "a reply goes on although two servers are killed", f"{text!r}")
+    ok("nvme0n1 is larger than the image" in machine.printed(), "the partition table's copy goes to the end of the drive")
     check_list(machine.node("list").stdout)
 
     machine.node("update", bad)
@@ -118,6 +124,7 @@ def whole(folder, disk, again, made, machine):
        machine.printed()[-1500:])
     got = ask(s, "--max-tokens", "16")
     ok(got == want.get(16), "the relay has found it again", got)
+    ok(machine.printed().count("is larger than the image") == 1, "and the table is as it must be", machine.printed()[-800:])
     machine.press_power()
     ok(machine.ended(40) == 0 and "reboot: Power down" in machine.printed(), "the power button ends it cleanly", machine.printed()[-800:])
     done()

@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	const uint32_t sector = 512;
 	struct gpt_table t;
 	struct gpt_part p;
-	uint8_t header[512];
+	uint8_t header[512], copy[512];
+	uint64_t off;
 
 	if (len < sizeof(header))
 		return 0;
@@ -30,6 +31,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		if (memchr(p.name, 0, sizeof(p.name)) == NULL || p.bytes == 0)
 			abort();
 	}
+	if (gpt_grow(header, copy, sector, (uint64_t)len << (len % 40), &off) &&
+	    (!gpt_header_read(header, sector, &t) || !gpt_header_read(copy, sector, &t) ||
+	     off + (uint64_t)t.entries * t.entry_bytes > (uint64_t)len << (len % 40)))
+		abort();
 	if (gpt_entries_ok(&t, data + sizeof(header)) && !t.entries && t.sum)
 		abort();
 	return 0;

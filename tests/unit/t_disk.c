@@ -35,6 +35,29 @@ static void check_guid(void)
 	is_int(gpt_guid_parse(&g, "c12a7328xf81f-11d2-ba4b-00a0c93ec93b"), -EINVAL, "no dash");
 }
 
+/* The image on a drive twice as large. */
+static void grows(const uint8_t *head, const uint8_t *tail)
+{
+	uint8_t header[GPT_SECTOR], copy[GPT_SECTOR], old[GPT_SECTOR];
+	struct gpt_table t;
+	uint64_t off = 0;
+
+	memcpy(header, head + GPT_SECTOR, sizeof(header));
+	memcpy(old, header, sizeof(old));
+	ok(!gpt_grow(header, copy, GPT_SECTOR, DRIVE, &off) && !memcmp(header, old, sizeof(old)),
+	   "a drive of the image's size stays as it is");
+	ok(!gpt_grow(header, copy, GPT_SECTOR, DRIVE / 2, &off), "so does a smaller one");
+	ok(!gpt_grow(header, copy, GPT_SECTOR, 4 * GPT_SECTOR, &off), "and one of no size");
+	ok(gpt_grow(header, copy, GPT_SECTOR, 2 * DRIVE, &off), "on a larger one the copy moves");
+	is_int((long)off, 2 * DRIVE - GPT_TAIL_BYTES, "to its end");
+	ok(gpt_header_read(header, GPT_SECTOR, &t) && t.off == 2 * GPT_SECTOR &&
+		   gpt_entries_ok(&t, tail),
+	   "the first header is one as before");
+	ok(gpt_header_read(copy, GPT_SECTOR, &t) && t.off == off && gpt_entries_ok(&t, tail),
+	   "the copy finds the entries there");
+	ok(!gpt_grow(header, copy, GPT_SECTOR, 2 * DRIVE, &off), "and then there is nothing to do");
+}
+
 static void check_table(void)
 {
 	static unsigned char head[GPT_HEAD_BYTES], tail[GPT_TAIL_BYTES];
@@ -67,6 +90,7 @@ static void check_table(void)
 	ok(gpt_header_read(tail + GPT_TAIL_BYTES - GPT_SECTOR, GPT_SECTOR, &t) &&
 		   t.off == DRIVE - GPT_TAIL_BYTES && gpt_entries_ok(&t, tail),
 	   "the copy at the end is one too");
+	grows(head, tail);
 	head[2 * GPT_SECTOR + 40] ^= 1;
 	ok(!gpt_entries_ok(&t, head + 2 * GPT_SECTOR), "a flipped bit in the entries is found");
 	head[GPT_SECTOR + 72] ^= 1;
