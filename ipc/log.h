@@ -28,7 +28,8 @@
 	  "layer %llu expert %llu: the piece at byte %llu of file %llu is damaged: its hash "      \
 	  "is another")                                                                            \
 	X(OTHER_COPY, 1,                                                                           \
-	  "layer %llu expert %llu: file %llu at byte %llu is damaged (error %llu); the other "     \
+	  "layer %llu expert %llu: file %llu at byte %llu is damaged or silent (error %llu); "     \
+	  "another "                                                                               \
 	  "copy is read")                                                                          \
 	X(BAD_EXPERT, 0,                                                                           \
 	  "layer %llu expert %llu part %llu: a number that is not finite at byte %llu")            \

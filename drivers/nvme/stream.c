@@ -574,6 +574,16 @@ void stream_wait(struct stream *s, struct stream_job *job, uint64_t seen, uint64
 	atomic_store_explicit(&s->waiting, 0, memory_order_relaxed);
 }
 
+void stream_pause(struct stream *s, uint64_t ns)
+{
+	uint32_t news;
+
+	atomic_store_explicit(&s->waiting, 1, memory_order_seq_cst);
+	news = atomic_load_explicit(&s->news, memory_order_seq_cst);
+	futex_wait(&s->news, news, ns);
+	atomic_store_explicit(&s->waiting, 0, memory_order_relaxed);
+}
+
 const struct stream_counts *stream_counts(const struct stream *s)
 {
 	return &s->counts;

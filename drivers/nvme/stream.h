@@ -109,6 +109,9 @@ bool stream_cancel(struct stream *s, struct stream_job *job, uint64_t *asked);
  */
 void stream_wait(struct stream *s, struct stream_job *job, uint64_t seen, uint64_t deadline_ns);
 
+/* Waits until something has arrived, whoever's, or `ns` have passed. */
+void stream_pause(struct stream *s, uint64_t ns);
+
 /* Bytes of a job that have arrived; acquire: the caller sees them. */
 static inline uint64_t stream_arrived(const struct stream_job *job)
 {

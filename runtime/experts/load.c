@@ -100,7 +100,7 @@ static uint32_t bring(struct experts *x, const struct msg *m, uint32_t id, uint3
 	struct weight mlp[3];
 	uint32_t to, b = m->batch;
 
-	if (slots_use(&x->slots, slot, EXPERT_PARTS, mlp, &why)) {
+	if (slots_use(&x->slots, &slot, EXPERT_PARTS, mlp, &why)) {
 		*out = (struct command){
 			.kind = COMMAND_FAIL,
 			.batch = (uint16_t)b,

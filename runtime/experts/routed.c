@@ -121,7 +121,7 @@ static void compute(struct step *st, uint32_t i)
 
 	server_turn(&x->s);
 	server_waits(&x->s, !slots_ready(&x->slots, st->sc->slot[i]));
-	rc = slots_use(&x->slots, st->sc->slot[i], EXPERT_PARTS, mlp, &why);
+	rc = slots_use(&x->slots, &st->sc->slot[i], EXPERT_PARTS, mlp, &why);
 	server_waits(&x->s, false);
 	ready = clock_now_ns();
 	count_time(x->s.at.log, COUNT_DRIVE_NS, start, ready, st->msg.batch, st->msg.layer);
@@ -169,7 +169,7 @@ static void take(struct step *st, uint32_t i)
 	uint32_t id = sc->active[i], at = sc->start[id];
 	struct slot_failure why;
 
-	if (slots_use(&x->slots, sc->slot[i], EXPERT_PARTS, sc->mlp[i], &why)) {
+	if (slots_use(&x->slots, &sc->slot[i], EXPERT_PARTS, sc->mlp[i], &why)) {
 		fail_rows(st, i, &why);
 		sc->state[i] = EXPERT_FAILED;
 		sc->slot[i] = SLOT_NONE;

@@ -11,6 +11,8 @@
 
 enum {
 	DEADLINE_S = 60,          /* of one read (machinery 12) */
+	MIRROR_S = 2,             /* the same where the store has another copy of it */
+	AVOID_S = 30,             /* for so long a copy that did not answer is read last */
 	LOOK_BYTES = STREAM_PIECE /* looked through at a time where nobody waits for them yet */
 };
 
@@ -340,7 +342,8 @@ uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stre
 	sl->pins = queue != STREAM_HINT;
 	t->pinned += sl->pins;
 	sl->guessed = queue == STREAM_HINT;
-	sl->copy = 0;
+	sl->copy = clock_now_ns() < t->first_until_ns ? t->first_copy : 0;
+	sl->tried = 0;
 	*map_at(t, layer, expert) = slot + 1;
 	policy_moved(&t->policy, layer);
 	if (queue != STREAM_HINT)
@@ -511,27 +514,94 @@ static bool known(const struct slots *t, uint32_t slot, unsigned parts)
 	return true;
 }
 
-/* What was read is bad: whether the next copy of a packed store is now read instead. */
-static bool read_next_copy(struct slots *t, uint32_t slot)
+/* Where the store has a copy of the expert that was not read yet. */
+static bool other_copy(const struct slots *t, const struct slot *sl, uint32_t *copy)
 {
-	struct slot *sl = &t->slot[slot];
-	const uint64_t arg[5] = {sl->layer, sl->expert, sl->why.file, sl->why.at,
-				 (uint64_t)-sl->why.error};
+	const struct index_pack *k = &t->s->model.index->pack;
 
-	if (!t->s->model.index->pack.parts || sl->copy + 1 >= t->s->model.index->pack.copies)
+	for (uint32_t i = 1; k->parts && i < k->copies; i++) {
+		*copy = (sl->copy + i) % k->copies;
+		if (!(sl->tried >> *copy & 1))
+			return true;
+	}
+	return false;
+}
+
+/* How long a read of it may take: no longer than it is worth waiting where there is a copy. */
+static uint64_t deadline_ns(const struct slots *t, const struct slot *sl)
+{
+	uint32_t copy;
+
+	return (other_copy(t, sl, &copy) ? MIRROR_S : DEADLINE_S) * NS_PER_S;
+}
+
+/*
+ * The expert in a slot that a read may still write to gets another slot, and the caller's pin with
+ * it. The old one is nobody's until that read has landed. False: none could be had for a minute.
+ */
+static bool move(struct slots *t, uint32_t *slot)
+{
+	const struct slot *from = &t->slot[*slot];
+	const uint64_t until = clock_now_ns() + DEADLINE_S * NS_PER_S;
+	bool before = server_waits(t->s, true);
+	uint32_t to;
+
+	while (settle(t), (to = take_slot(t)) == SLOT_NONE && clock_now_ns() < until)
+		stream_pause(t->stream, NS_PER_S / 10);
+	server_waits(t->s, before);
+	if (to == SLOT_NONE)
 		return false;
+	t->slot[to].layer = from->layer;
+	t->slot[to].expert = from->expert;
+	t->slot[to].pins = 1;
+	t->slot[to].guessed = false;
+	t->pinned++;
+	*map_at(t, from->layer, from->expert) = to + 1;
+	policy_moved(&t->policy, from->layer);
+	slots_unpin(t, *slot);
+	*slot = to;
+	return true;
+}
+
+/*
+ * What was read is bad, or does not come: whether the next copy of a packed store is now read
+ * instead. The slot may be another then.
+ */
+static bool read_next_copy(struct slots *t, uint32_t *slot)
+{
+	struct slot *sl = &t->slot[*slot];
+	const struct slot_failure why = sl->why;
+	const uint64_t arg[5] = {sl->layer, sl->expert, why.file, why.at, (uint64_t)-why.error};
+	uint32_t copy, tried, moved = *map_at(t, sl->layer, sl->expert);
+
+	if (moved && moved != *slot + 1) { /* another step has begun that already */
+		t->slot[moved - 1].pins++;
+		t->pinned++;
+		slots_unpin(t, *slot);
+		*slot = moved - 1;
+		return true;
+	}
+	if (!other_copy(t, sl, &copy))
+		return false;
+	tried = sl->tried | 1u << sl->copy;
 	if (sl->reading)
 		read_cancel(t, &sl->job, NULL);
-	while (!slots_ready(t, slot))
-		stream_wait(t->stream, &sl->job, UINT64_MAX, DEADLINE_S * NS_PER_S);
-	if (sl->reading && !stream_landed(&sl->job))
-		return false; /* a read that hangs may still write into this slot */
+	while (!slots_ready(t, *slot))
+		stream_wait(t->stream, &sl->job, UINT64_MAX, MIRROR_S * NS_PER_S);
+	if (sl->reading && !stream_landed(&sl->job) && !move(t, slot))
+		return false;
+	sl = &t->slot[*slot];
+	if (why.error == -ETIMEDOUT) {
+		t->first_copy = copy;
+		t->first_until_ns = clock_now_ns() + AVOID_S * NS_PER_S;
+	}
 	log_write(t->s->at.log, t->s->at.generation, LOG_OTHER_COPY, arg);
 	attach_ring(&t->s->at, ROLE_SCRIBE);
 	memset(sl->checked, 0, sizeof(sl->checked));
 	sl->bad = false;
-	sl->copy++;
-	begin_read(t, slot, STREAM_URGENT);
+	sl->copy = copy;
+	sl->tried = tried;
+	begin_read(t, *slot, STREAM_URGENT);
 	return true;
 }
 
@@ -557,27 +627,28 @@ static void await(struct slots *t, uint32_t slot, unsigned parts)
 						      .file = job->extent[job->failed_extent].file,
 						      .at = job->failed_at};
 		} else if (!look_ahead(t)) {
-			stream_wait(t->stream, &sl->job, seen, DEADLINE_S * NS_PER_S);
+			stream_wait(t->stream, &sl->job, seen, deadline_ns(t, sl));
 		}
 	}
 }
 
-int slots_use(struct slots *t, uint32_t slot, unsigned parts, struct weight out[3],
+int slots_use(struct slots *t, uint32_t *slot, unsigned parts, struct weight out[3],
 	      struct slot_failure *why)
 {
-	struct slot *sl = &t->slot[slot];
 	const void *part[EXPERT_PARTS];
+	const struct slot *sl;
 
 	do
-		await(t, slot, parts);
-	while (sl->bad && read_next_copy(t, slot));
+		await(t, *slot, parts);
+	while (t->slot[*slot].bad && read_next_copy(t, slot));
+	sl = &t->slot[*slot];
 	if (sl->bad) {
 		*why = sl->why;
-		slots_unpin(t, slot);
+		slots_unpin(t, *slot);
 		return -1;
 	}
 	for (unsigned p = 0; p < EXPERT_PARTS; p++)
-		part[p] = part_at(t, slot, p);
+		part[p] = part_at(t, *slot, p);
 	model_expert(&t->s->model, sl->layer, sl->expert, part, out);
 	return 0;
 }

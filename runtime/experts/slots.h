@@ -24,13 +24,14 @@ struct slot_failure {
 /* This process's view of a slot. */
 struct slot {
 	struct stream_job job;
-	uint64_t asked_ns;              /* when its read was asked for */
-	uint32_t layer, expert;         /* valid unless free */
-	uint32_t pins;                  /* steps that will use it: never given up while > 0 */
-	bool reading;                   /* this process has a read under way */
-	bool bad;                       /* it has failed: `why` */
-	bool guessed;                   /* read before anybody demanded it, and not demanded yet */
-	uint32_t copy;                  /* of a packed store: which one was read last */
+	uint64_t asked_ns;      /* when its read was asked for */
+	uint32_t layer, expert; /* valid unless free */
+	uint32_t pins;          /* steps that will use it: never given up while > 0 */
+	bool reading;           /* this process has a read under way */
+	bool bad;               /* it has failed: `why` */
+	bool guessed;           /* read before anybody demanded it, and not demanded yet */
+	/* of a packed store: which copy was read last, and which before it (bits) */
+	uint32_t copy, tried;
 	uint64_t checked[EXPERT_PARTS]; /* bytes of each matrix that are known to be finite; of a
 					   packed store, [0]: pieces that are known to be right */
 	struct slot_failure why;
@@ -44,7 +45,10 @@ struct slots {
 	uint32_t *free;         /* [n_free]: slots without an expert */
 	uint32_t n, n_free;
 	uint64_t pinned; /* pins of all slots: 0 while no step is under way */
-	bool all;        /* there is a slot for every expert, once all are made */
+	/* of a packed store: the copy that is read first, as long as another does not answer */
+	uint32_t first_copy;
+	uint64_t first_until_ns;
+	bool all; /* there is a slot for every expert, once all are made */
 	/* [n_arriving]: slots being read, in the order in which they were asked for */
 	uint32_t *arriving;
 	uint32_t n_arriving;
@@ -95,11 +99,12 @@ bool slots_ready(const struct slots *t, uint32_t slot);
  * Waits until the first `parts` matrices of a pinned slot are there and known to be good, looking
  * meanwhile through whatever has arrived, once per read: of a checkpoint in place for numbers that
  * are not finite, of a packed store for pieces of another hash. Where such a store has copies, what
- * is bad in one is read again from the next. 0 with the matrices in out, those behind
- * the first `parts` not to be used yet; or -1 with *why: the slot is then free again and no longer
- * pinned.
+ * is bad in one, or does not come within two seconds, is read again from the next: into another
+ * slot if a read may still write to this one, and *slot says which. 0 with the matrices in out,
+ * those behind the first `parts` not to be used yet; or -1 with *why: the slot is then free again
+ * and no longer pinned.
  */
-MUST_CHECK int slots_use(struct slots *t, uint32_t slot, unsigned parts, struct weight out[3],
+MUST_CHECK int slots_use(struct slots *t, uint32_t *slot, unsigned parts, struct weight out[3],
 			 struct slot_failure *why);
 
 void slots_unpin(struct slots *t, uint32_t slot);

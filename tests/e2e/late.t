@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 """Late DMA (machinery 10): experts is killed again and again while the drive has its reads under way and answers none. What lands afterwards lands in slots that
-nobody has been given since: the io_uring of each dead generation is kept until its last read is there, the replies are the same bytes, no slot is lost. The
-drive is a loop device over a file system whose reads can wait, so that a read outlives its process as it does on a real drive."""
+nobody has been given since: the io_uring of each dead generation is kept until its last read is there, the replies are the same bytes, no slot is lost. And a
+drive of two that answers nothing: the copy on the other is read. The drive is a loop device over a file system whose reads can wait, so that a read outlives its
+process as it does on a real drive.
+
+    tests/e2e/late.t [SECONDS]      how long the drive of two is silent (default 3)
+"""
 # time limit: 300 s
 import os
 import re
@@ -13,6 +17,7 @@ from faulty import Faulty, possible
 from live import Live, talkative
 from node import BIN, Folder, done, ok, wait_until
 
+HANG = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 KILLS = 3  # with the living one as many io_urings as there may be
 PROMPTS = [{"prompt": [5 + i] + [5 + j * (7 + i) % 250 for j in range(30 * i)], "max_tokens": 30, "seed": i, "temperature": 1} for i in range(4)]
 
@@ -73,6 +78,29 @@ def trial(f, drive, device):
     ok(node.get("/health")[0] == 200 and node.stop() == 0, "it is well, and ends", node.output()[-2000:])
 
 
+def mirrored(f, drive, device, second):
+    node = Live(f.socket, f"{device},{second}", "--memory", "200M", "--slots", "16", "--chunk", "16", "--context", "1024")
+    if not ok(not node.failed, "a node starts on the device and a file with the same", node.failed):
+        return
+    want = replies([node.stream(**p) for p in PROMPTS])
+    lived = node.children()
+    drive.waiting = 0
+    drive.hold.clear()
+    begin = time.monotonic()
+    got = replies([node.stream(**p) for p in PROMPTS])
+    took = time.monotonic() - begin
+    ok(got == want and drive.waiting > 0, f"a drive that answers nothing: the other one's copy gives the same bytes, in {took:.1f} s", [g for g in got if isinstance(g, str)])
+    time.sleep(max(0, HANG - (time.monotonic() - begin)))
+    begin = time.monotonic()
+    got = replies([node.stream(**p) for p in PROMPTS])
+    ok(got == want, f"{HANG} s later too: {time.monotonic() - begin:.1f} s", [g for g in got if isinstance(g, str)])
+    said = node.metrics()
+    ok(said["read_errors"] == 0 and node.children() == lived, "nothing has failed, nobody has died", node.output()[-1000:])
+    drive.hold.set()
+    ok(replies([node.stream(**p) for p in PROMPTS]) == want and node.metrics()["slots_pinned"] == 0, "nor when it answers again")
+    ok(node.get("/health")[0] == 200 and node.stop() == 0, "it is well, and ends", node.output()[-2000:])
+
+
 if not possible():
     print("1..0 # SKIP a drive that can wait needs root and /dev/fuse")
     sys.exit(0)
@@ -86,6 +114,7 @@ with Folder() as f:
     if device:
         try:
             trial(f, drive, device)
+            mirrored(f, drive, device, os.path.join(folder, "a.pack"))
         finally:
             drive.hold.set()
             subprocess.run(["losetup", "--detach", device], check=False)

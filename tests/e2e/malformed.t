@@ -95,7 +95,7 @@ def exchange(path, data, shut, want):
     """Statuses of the replies; sends all, reads until `want` replies are there or the node closes."""
     got, found = bytearray(), []
     with dial(path) as s:
-        s.settimeout(60)
+        s.settimeout(400)  # the machine may do something else for a while
         try:
             s.sendall(data)
             if shut:
@@ -176,7 +176,7 @@ with Folder() as f:
     ok(not [s for s in statuses if s >= 500 and s not in (501, 503, 505)], "and none is the node's fault", statuses)
     ok(said["http_errors"] - errors >= sum(n for s, n in statuses.items() if s >= 400), "the node has counted them", (said["http_errors"], statuses))
     ok(node.children() == lived and said["deaths"] == 0, "no server has died", node.output()[-500:])
-    ok(all(after[k][0] <= memory[k][0] + 256 for k in memory) and after["init"][1] + after["gateway"][1] <= memory["init"][1] + memory["gateway"][1] + 512,
+    ok(all(after[k][0] <= memory[k][0] + 256 for k in memory) and after["gateway"][1] <= memory["gateway"][1] + 512,
        "memory is flat", (memory, after))
     ok(node.descriptors() <= descriptors + 1 and said["running"] == said["queued"] == 0, "nothing is left behind", (node.descriptors(), descriptors))
     ok(node.complete(**ask) == want, "the node answers as before")
