@@ -101,6 +101,9 @@ const char *err_name(char out[204], const char *name, unsigned long len)
 {
 	size_t n = len > 200 ? 200 : len;
 
+	while (n < len && n > 197 && (name[n] & 0xc0) == 0x80) /* not within a character */
+		n--;
+
 	memcpy(out, name, n);
 	if (len > 200) {
 		memcpy(out + n, "...", 3);

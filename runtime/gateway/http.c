@@ -212,9 +212,11 @@ void http_begin(struct http *h, char *body)
 static enum http_result bad(struct http *h, llhttp_errno_t code)
 {
 	const char *reason = llhttp_get_error_reason(&h->parser);
+	/* "HTTP/2" and "HTTP/1.2" are versions, "HTTP/x" and "HTTP/1." are none */
+	bool version = code == HPE_INVALID_VERSION && !h->versioned &&
+		       (h->parser.http_major > 1 || !strcmp(reason, "Invalid HTTP version"));
 
-	if ((code == HPE_INVALID_VERSION && !h->versioned) || code == HPE_PAUSED_H2_UPGRADE ||
-	    h->parser.method == HTTP_PRI)
+	if (version || code == HPE_PAUSED_H2_UPGRADE || h->parser.method == HTTP_PRI)
 		refuse(h, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
 	else if (code == HPE_INVALID_TRANSFER_ENCODING && !(h->parser.flags & F_CONTENT_LENGTH))
 		refuse(h, 501, "the only transfer coding is exactly \"chunked\"");
@@ -249,6 +251,21 @@ static bool strict_blanks(struct http *h, const char *bytes, size_t len)
 	return true;
 }
 
+/* llhttp takes any number of spaces between the words of a request line; the grammar has one. */
+static bool strict_spaces(struct http *h, const char *bytes, size_t len)
+{
+	for (size_t i = 0; i < len && !h->line_done; i++) {
+		bool blank = bytes[i] == '\r' || bytes[i] == '\n';
+
+		if (bytes[i] == ' ' && h->after_space)
+			return refuse(h, 400, "two spaces in a row") == 0;
+		h->after_space = bytes[i] == ' ';
+		h->line_done = blank && h->line_begun;
+		h->line_begun |= !blank;
+	}
+	return true;
+}
+
 enum http_result http_feed(struct http *h, const char *bytes, size_t len)
 {
 	llhttp_errno_t code;
@@ -257,6 +274,8 @@ enum http_result http_feed(struct http *h, const char *bytes, size_t len)
 	if (!len)
 		return HTTP_MORE;
 	if (!h->started && !strict_blanks(h, bytes, len))
+		return HTTP_BAD;
+	if (!strict_spaces(h, bytes, len))
 		return HTTP_BAD;
 	code = llhttp_execute(&h->parser, bytes, len);
 	if (h->whole && (code == HPE_PAUSED || code == HPE_PAUSED_UPGRADE)) {

@@ -38,11 +38,12 @@ struct http {
 	uint32_t lines, trailer_bytes;
 	uint32_t target_len; /* may exceed HTTP_TARGET_KEPT: then only the beginning is here */
 	uint32_t n_name, n_value;
-	int status;        /* HTTP_BAD: of the reply */
-	bool started;      /* a byte of the request line has come */
-	bool after_cr;     /* before it: the last byte was a CR */
-	bool value_cut;    /* `value` is only the beginning */
-	bool headers_done; /* the fields below are valid */
+	int status;                              /* HTTP_BAD: of the reply */
+	bool started;                            /* a byte of the request line has come */
+	bool after_cr;                           /* before it: the last byte was a CR */
+	bool line_begun, line_done, after_space; /* of the request line: where its spaces are */
+	bool value_cut;                          /* `value` is only the beginning */
+	bool headers_done;                       /* the fields below are valid */
 	bool url_done, versioned;
 	bool whole;
 	bool http11;

@@ -3,10 +3,12 @@
 #include "tests/tap.h"
 
 #include <errno.h>
+#include <string.h>
 
 int main(void)
 {
 	struct err e = {0};
+	char name[300], out[204];
 
 	is_int(err_set(&e, -ENOENT, "index: cannot open"), -ENOENT, "the code is handed back");
 	err_set(&e, -EIO, "something that followed from it");
@@ -25,5 +27,13 @@ int main(void)
 	e = (struct err){0};
 	err_set(&e, -EIO, "%s", "w\xc3\xb6rter \xe6\x97\xa5 \xf0\x9f\x98\x80");
 	is_str(e.text, "w\xc3\xb6rter \xe6\x97\xa5 \xf0\x9f\x98\x80", "text stays as it is");
+	memset(name, 0xa5, sizeof(name));
+	memcpy(name, "\xe6\x97", 2);
+	is_int(strlen(err_name(out, name, 300)), 200, "nor is more than three bytes lost to it");
+	for (size_t i = 0; i < sizeof(name); i++)
+		name[i] = "\xe6\x97\xa5"[i % 3];
+	is_int(strlen(err_name(out, name, 300)), 201, "a long name is cut between two characters");
+	is_int(strlen(err_name(out, name, 201)), 201, "one byte too long is too long");
+	is_int(strlen(err_name(out, name, 198)), 198, "a short one is not cut");
 	return tap_done();
 }
