@@ -5,7 +5,8 @@
  *
  * 	VR                  stored rows per register: a register of sums holds VR rows x 4 lanes
  * 	PANEL, TOKENS       registers of rows, and activation rows, in the panel kernel
- * 	TOKENS_T, UNITS_T   activation rows that the transposed kernel works on together; units for one
+ * 	TOKENS_T            activation rows that the transposed kernel works on together
+ * 	UNITS_T             units of columns, where it has one row
  * 	vbytes, vsum        16 * VR bytes; 4 * VR sums
  * 	vw, vx              4 * VR pairs of weights; 4 * VR pairs of activations
  * 	load_bytes(p), load_part(p, n)   16 * VR bytes; the first n of them, then zeros
@@ -69,8 +70,9 @@ struct span {
 /*
  * Blocks of 128 columns are independent until they are folded, so a register holds VR blocks of one
  * row, and memory is read from one end to the other (figures: drivers/cpu/README.md; two rows side
- * by side are slower, eight keep too much of the first cache waiting). Activations are laid out for it: for
- * each VR blocks and each step of 8 columns their VR times 8 activations, then the next step's.
+ * by side are slower, eight keep too much of the first cache waiting). Activations are laid out for
+ * it: for each VR blocks and each step of 8 columns their VR times 8 activations, then the next
+ * step's.
  */
 #define WIDE (128 * VR) /* columns of a register's blocks */
 
