@@ -2,8 +2,8 @@
 #include "model/head.h"
 
 enum {
-	VOCAB_TILE =
-		64, /* rows of the head that stay in the L2 cache while all blocks of x pass by */
+	/* rows of the head that stay in the L2 cache while all blocks of x pass by */
+	VOCAB_TILE = 64,
 	ROW_BLOCK = 64
 };
 
@@ -38,13 +38,13 @@ void head_norm(const struct model *m, uint32_t layer, const float *h, uint32_t r
 void head_logits(const struct model *m, const uint16_t *x, uint32_t rows, float *logits, size_t ldl,
 		 struct worker *w)
 {
-	size_t width = model_width(m->config), begin, end;
+	size_t width = model_width(m->config), begin, end, tile;
 
 	worker_share(w, m->config->vocab_size, VOCAB_TILE, &begin, &end);
-	for (size_t v = begin; v < end; v += VOCAB_TILE)
+	tile = rows > ROW_BLOCK ? VOCAB_TILE : end - begin;
+	for (size_t v = begin; v < end; v += tile)
 		for (size_t r = 0; r < rows; r += ROW_BLOCK)
 			m->kernels->matmul(logits + r * ldl + v, ldl, &m->head, v,
-					   end - v < VOCAB_TILE ? end : v + VOCAB_TILE,
-					   x + r * width, width,
+					   end - v < tile ? end : v + tile, x + r * width, width,
 					   rows - r < ROW_BLOCK ? rows - r : ROW_BLOCK);
 }

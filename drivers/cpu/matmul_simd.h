@@ -499,6 +499,13 @@ static __attribute__((noinline)) void span_product_fp8(const struct span *s)
 	span_product(s, 1);
 }
 
+/* A row of scales is read from memory once: the one that comes after this. */
+static inline void fetch_scales(const float *scale, size_t n)
+{
+	for (size_t i = 0; i < n; i += 16)
+		_mm_prefetch((const char *)((uintptr_t)scale + i * sizeof(*scale)), _MM_HINT_T0);
+}
+
 /* The span's rows of weights, with the scales of row `o` of the matrix if `scale` is not NULL. */
 static void spans_product(struct span s, const float *scale, size_t o)
 {
@@ -512,6 +519,7 @@ static void spans_product(struct span s, const float *scale, size_t o)
 	for (; left; left -= s.count, o += s.count) {
 		s.count = left < 128 - o % 128 ? left : 128 - o % 128;
 		s.scale = scale + o / 128 * blocks;
+		fetch_scales(s.scale + blocks, blocks);
 		span_product_fp8(&s);
 		s.first += s.count * s.stride;
 		s.y += s.count;
