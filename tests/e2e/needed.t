@@ -14,6 +14,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from live import talkative  # noqa: E402
 from node import BIN, ROOT, Folder, Node, dial, done, ok, wait_until  # noqa: E402
 
 RULE = 24      # bytes of struct rule; `call` stands behind the name's pointer
@@ -214,7 +215,7 @@ def run(f, role, bin_, program, models):
 
 def main(only):
     with Folder() as f:
-        f.make_model()
+        talkative(f.make_model())  # a reply that ends early takes too little memory to be given back
         models = [f.model, copy_model(f, "no-config", break_config), copy_model(f, "no-number", break_weight), make_many(f)]
         for role, (number, name, table) in ROLES.items():
             if only and role not in only:
