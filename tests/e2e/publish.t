@@ -15,7 +15,9 @@ from live import Live, talkative
 from node import ROOT, SERVERS, Folder, done, ok, wait_until
 
 ALL = sys.argv[1:] == ["all"]
-PLACES, CALLS = (10000, 100) if ALL else (12, 12)
+PLACES, CALLS, STOPS = (10000, 100, 8) if ALL else (12, 12, 2)
+# what they call while they serve, of their tables (ipc/sandbox.c): name, number, in which threads. A clock is no call here, others come at starts and ends.
+NAMED = {"gateway": [("futex", 202, 1), ("write", 1, 1), ("madvise", 28, 1)], "experts": [("futex", 202, 8), ("io_uring_enter", 426, 8)]}
 TAIL = 120  # instructions behind record_commit: the ring's bell is among them
 TOOL = os.path.join(ROOT, "build", "test", "step_kill")
 STREAMS = [{"prompt": [5 + i] + [5 + j * 11 % 250 for j in range(60 * i)], "max_tokens": 100, "seed": 100 + i, "temperature": 1} for i in range(4)]
@@ -62,9 +64,14 @@ def base_of(pid, program):
     return None
 
 
-def kill(work, program, *where):
+def thread_of(pid, nth):
+    """A process's thread by its age, the first being the process."""
+    return sorted(map(int, os.listdir(f"/proc/{pid}/task")))[nth] if nth else pid
+
+
+def kill(work, program, *where, thread=0, tries=100):
     """Kills the server that serves now; what the tool said, None if the place was not reached."""
-    for _ in range(100):
+    for _ in range(tries):
         work.look()
         pid = work.node.children().get(program)
         try:
@@ -75,7 +82,12 @@ def kill(work, program, *where):
             time.sleep(0.002)
             continue
         words = [hex(base + int(w[1:], 16)) if w.startswith("+") else w for w in where]
-        r = subprocess.run([TOOL, str(pid), *words], capture_output=True, text=True)
+        try:
+            at = thread_of(pid, thread)
+        except (OSError, IndexError):
+            time.sleep(0.002)
+            continue
+        r = subprocess.run([TOOL, str(at), *words], capture_output=True, text=True)
         if r.returncode == 0:
             return [int(x) for x in r.stdout.split()]
         time.sleep(0.01)
@@ -108,6 +120,13 @@ with Folder() as f:
                 numbers[seen[0]] = numbers.get(seen[0], 0) + 1
         ok(missed == 0, f"{program}: killed at {CALLS} stops at system calls, the first, the second, ...", missed)
         print(f"# {program}: call: times {numbers}")
+        wait_until(lambda: program in node.children(), 20)
+        threads = len(os.listdir(f"/proc/{node.children()[program]}/task"))
+        for name, number, most in NAMED[program]:
+            killed = [(t, n) for t in range(min(threads, most)) for n in range(1, STOPS + 1)
+                      if kill(work, program, "call", str(number), str(n), thread=t, tries=1 if t else 5)]
+            ok({n for _, n in killed} == set(range(1, STOPS + 1)), f"{program}: killed where {name} is entered and left", killed)
+            print(f"# {name}: in {len({t for t, _ in killed})} of {threads} threads, {len(killed)} times")
     work.finish()
     ok(not work.wrong and work.done >= 4, f"{work.done} replies: the same bytes", "\n".join(work.wrong[:5]))
     ok(node.complete(STREAMS[1]["prompt"], 5, seed=1).finish == "length", "the node answers as before")

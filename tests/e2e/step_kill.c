@@ -3,8 +3,9 @@
  *
  *	step_kill PID at ADDRESS N      N instructions behind its next arrival at ADDRESS
  *	step_kill PID calls N           at its N-th stop at a system call: entered, left ...
+ *	step_kill PID call NUMBER N     at its N-th stop at that call
  *
- * The first thread of the process is meant. Prints what it saw: `at`: the instructions stepped, of
+ * PID may be any thread's: that one is meant. Prints what it saw: `at`: the instructions stepped, of
  * them until the function had returned (0: it has not), `calls`: the last call's number. Exit
  * status 0: killed; 3: the place was not reached in 10 s, and the process goes on.
  */
@@ -112,11 +113,12 @@ static int kill_at(uint64_t address, long steps)
 	return 0;
 }
 
-static int kill_at_call(long n)
+/* number -1: any. */
+static int kill_at_call(long number, long n)
 {
 	struct user_regs_struct r = {0};
 
-	for (long i = 0; i < n; i++) {
+	for (long i = 0; i < n; i += number < 0 || (long)r.orig_rax == number) {
 		if (ptrace(PTRACE_SYSCALL, pid, 0, 0))
 			die("go on");
 		if (!stop()) {
@@ -146,5 +148,7 @@ int main(int argc, char **argv)
 		die("attach");
 	if (!strcmp(argv[2], "at") && argc == 5)
 		return kill_at(strtoull(argv[3], NULL, 16), strtol(argv[4], NULL, 10));
-	return kill_at_call(strtol(argv[3], NULL, 10));
+	if (!strcmp(argv[2], "call") && argc == 5)
+		return kill_at_call(strtol(argv[3], NULL, 10), strtol(argv[4], NULL, 10));
+	return kill_at_call(-1, strtol(argv[3], NULL, 10));
 }
