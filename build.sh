@@ -314,6 +314,8 @@ write_rules() {
 		common = $language $warnings
 		host = -O1 -g -fno-omit-frame-pointer -isystem build/deps-host/include
 		cc_musl = gcc $(musl_cflags) -g
+		cc_glibc = gcc -O2 -g -fPIE -fstack-protector-strong -ffunction-sections -fdata-sections \$
+		    -ffile-prefix-map=$root=. -isystem build/deps-host/include
 		cc_asan = gcc \$host -fsanitize=address,undefined -fno-sanitize-recover=all
 		cc_tsan = gcc \$host -fsanitize=thread -Wno-tsan
 		cc_fuzz = clang \$host -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
@@ -324,6 +326,17 @@ write_rules() {
 		    -L$crt -Wl,--start-group \$libs -luring -lpcre2-8 -lyyjson -lllhttp -lc \$
 		    $(gcc -print-libgcc-file-name) -Wl,--end-group $(gcc -print-file-name=crtendS.o) $crt/crtn.o -o \$out
 		  description = link \$out
+		rule link_glibc
+		  command = gcc -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,-z,text,--gc-sections,--build-id=none \$
+		    -Wl,--as-needed \$in -Wl,--start-group \$libs -Lbuild/deps-host/lib -luring -lyyjson -lpcre2-8 -lllhttp \$
+		    -Wl,--end-group -o \$out
+		  description = link \$out
+		rule link_shared
+		  command = \$cc_glibc -fPIC \$common -Wno-pedantic \$flags -shared -Wl,-z,relro,-z,now,-z,noexecstack \$in -o \$out
+		  description = link \$out
+		rule embed
+		  command = gcc -c \$in -o \$out
+		  description = embed \$out
 		rule strip
 		  command = strip -o \$out \$in
 		  description = strip \$out
@@ -331,7 +344,7 @@ write_rules() {
 		  command = rm -f \$out && ar rcsD \$out \$in
 		  description = archive \$out
 	EOF
-	for flavour in musl asan tsan fuzz; do
+	for flavour in musl glibc asan tsan fuzz; do
 		printf 'rule cc_%s\n  command = $cc_%s $common $flags -MMD -MF $out.d -c $in -o $out\n' $flavour $flavour
 		printf '  depfile = $out.d\n  deps = gcc\n  description = cc $out\n'
 	done
@@ -394,6 +407,28 @@ shell_scripts() {
 	grep -lE '^#!/bin/(ba)?sh' -- $(find .ci "${roots[@]}" -type f ! -name '*.[ch]' 2>/dev/null) /dev/null || true
 }
 
+# write_cubins : the object that holds what `./build.sh cuda` has compiled, a table that may be empty.
+write_cubins() {
+	local arch file made=""
+	mkdir -p build/cuda
+	{
+		printf '.section .data.rel.ro,"aw"\n.globl cuda_cubins\n.balign 8\ncuda_cubins:\n'
+		for arch in $cuda_archs; do
+			[ ! -e build/cuda/kernels.sm_"$arch".cubin ] || printf '.long %s, 0\n.quad cubin_%s\n' "$arch" "$arch"
+		done
+		printf '.quad 0, 0\n.section .rodata\n'
+		for arch in $cuda_archs; do
+			file=build/cuda/kernels.sm_$arch.cubin
+			[ -e "$file" ] || continue
+			made+=" $file"
+			printf '.balign 64\ncubin_%s: .incbin "%s"\n' "$arch" "$file"
+		done
+		printf '.section .note.GNU-stack,"",@progbits\n'
+	} >build/cuda/cubins.S.new
+	cmp -s build/cuda/cubins.S.new build/cuda/cubins.S || cp build/cuda/cubins.S.new build/cuda/cubins.S
+	printf 'build build/cuda/cubins.o: embed build/cuda/cubins.S |%s\n' "$made"
+}
+
 # write_link FLAVOUR OUT MAIN : links one file with main.
 write_link() {
 	local flavour=$1 out=$2 main=$3 folder libs=""
@@ -402,8 +437,8 @@ write_link() {
 	for folder in ${needs[$main]-} "${main%/*}" ${needs[${main%/*}]-}; do
 		[ -z "${archive[$folder]-}" ] || libs+=" build/$flavour/$folder.a"
 	done
-	printf 'build %s: link_%s build/%s/%s.o |%s build/deps/stamp\n  libs =%s\n' \
-		"$out" "$flavour" "$flavour" "$main" "$libs" "$libs"
+	printf 'build %s: link_%s build/%s/%s.o%s |%s build/deps/stamp\n  libs =%s\n' \
+		"$out" "$flavour" "$flavour" "$main" "${more_objects[$main]-}" "$libs" "$libs"
 	local wrapped
 	wrapped=$(head -n 20 "$main" | sed -n 's/^\/\* wraps: \(.*\) \*\/$/\1/p')
 	# shellcheck disable=SC2086 # words
@@ -411,10 +446,15 @@ write_link() {
 }
 
 # test_targets FILE : the flavours in which a test is built. A threaded one says so by a line with a comment of the one
-# word tsan; one that the address sanitizer cannot run by a comment that begins with "no asan" and goes on to say why.
+# word tsan; one that the address sanitizer cannot run by a comment that begins with "no asan" and goes on to say why; one
+# that loads a shared library, as only the host's C library can, by one that begins with "glibc".
 test_targets() {
 	local name=${1##*/} head
 	head=$(head -n 20 "$1")
+	if [[ $head == *'/* glibc'* ]]; then
+		echo "build/test-glibc/${name%.c}"
+		return
+	fi
 	echo "build/test/${name%.c}"
 	[[ $head == *'/* no asan'* ]] || echo "build/test-asan/${name%.c}"
 	[[ $head != *'/* tsan */'* ]] || echo "build/test-tsan/${name%.c}"
@@ -423,7 +463,7 @@ test_targets() {
 # write_ninja : all of build.ninja.
 write_ninja() {
 	local files mains file folder flavour name target unit rest bins="" tests="" fuzz=""
-	declare -A is_main=() archive=() needs=() linked=()
+	declare -A is_main=() archive=() needs=() linked=() more_objects=([runtime/cuda/main.c]=" build/cuda/cubins.o")
 	mapfile -t files < <(find "${roots[@]}" -name '*.c' 2>/dev/null | LC_ALL=C sort)
 	mapfile -t mains < <(files_with_main "${files[@]}")
 	for file in "${mains[@]}"; do
@@ -438,7 +478,7 @@ write_ninja() {
 	done
 
 	write_rules
-	for flavour in musl asan tsan fuzz; do
+	for flavour in musl glibc asan tsan fuzz; do
 		for file in "${files[@]}"; do
 			printf 'build build/%s/%s.o: cc_%s %s | build/deps/stamp\n  flags = %s\n' \
 				$flavour "$file" $flavour "$file" "$(cpu_flags "$file")"
@@ -460,6 +500,7 @@ write_ninja() {
 				tests+=" $target"
 				case $target in
 				build/test/*) write_link musl "$target" "$file" ;;
+				build/test-glibc/*) write_link glibc "$target" "$file" ;;
 				build/test-asan/*) write_link asan "$target" "$file" ;;
 				build/test-tsan/*) write_link tsan "$target" "$file" ;;
 				esac
@@ -468,10 +509,15 @@ write_ninja() {
 			folder=${file%/*}
 			name=${program_name[$folder]-${folder##*/}}
 			bins+=" build/bin/$name"
-			write_link musl "build/debug/$name" "$file"
+			flavour=musl
+			[ "$folder" != runtime/cuda ] || flavour=glibc # libcuda needs the C library it was built for
+			write_link $flavour "build/debug/$name" "$file"
 			printf 'build build/bin/%s: strip build/debug/%s\n' "$name" "$name" ;;
 		esac
 	done
+	write_cubins
+	printf 'build build/test/libcuda.so.1: link_shared tests/cuda/fake.c tests/cuda/shim.c\n  flags = %s\n' "$avx2"
+	tests+=" build/test/libcuda.so.1"
 	write_lint "${files[@]}"
 	printf 'build bin: phony%s\nbuild tests: phony%s\nbuild fuzzers: phony%s\ndefault bin\n' "$bins" "$tests" "$fuzz"
 }
@@ -877,6 +923,8 @@ command_cuda() {
 		"$nvcc" $cuda_flags -ptx -arch=sm_80 $source -o $out.new.ptx
 		mv $out.new.ptx $out.ptx
 	fi
+	rm -f build/scanned # the programs have new kernels
+	ninja_run
 	ls -l build/cuda/*.cubin >&2
 }
 

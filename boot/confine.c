@@ -5,9 +5,13 @@
 #include "ipc/sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,6 +27,8 @@ enum {
 	USERS_LARGE = 0x70000000,
 	USERS_SMALL = 65400
 };
+
+#define ROOT_PLACE "/sys" /* as /proc below, and needed by nobody meanwhile */
 
 /*
  * Nothing to be seen: a file system without a file, and no way out of it. /proc is only a place
@@ -42,11 +48,58 @@ static int empty_root(void)
 	return chdir("/");
 }
 
-const char *confine_enter(const struct confine *c, unsigned role)
+/* The folders of a path below ROOT_PLACE, and an empty file at its end. Changes `path` meanwhile. */
+static int make_place(char *path)
+{
+	int fd;
+
+	for (char *p = path + sizeof(ROOT_PLACE); *p; p++) {
+		if (*p != '/')
+			continue;
+		*p = 0;
+		mkdir(path, 0755);
+		*p = '/';
+	}
+	fd = open(path, O_CREAT | O_RDONLY | O_CLOEXEC, 0644);
+	return fd < 0 ? -1 : close(fd);
+}
+
+/*
+ * The same with a few files of the machine in it, none of which can be written; a device's file is
+ * no exception, but what is behind it is another matter. What libcuda asks /proc is there where the
+ * kernel lets it be mounted: of this process and no other.
+ */
+static int filled_root(const struct confine_root *root)
+{
+	static const char place[] = ROOT_PLACE;
+	char path[sizeof(place) + PATH_MAX];
+
+	if ((mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+	     mount(NULL, place, NULL, MS_PRIVATE, NULL)) ||
+	    mount("none", place, "tmpfs", MS_NOSUID, "size=64k,nr_inodes=128,mode=755"))
+		return -1;
+	for (unsigned i = 0; i < root->n; i++) {
+		memcpy(path, place, sizeof(place));
+		strncat(path, root->file[i].path, PATH_MAX - 1);
+		if (make_place(path) || mount(root->file[i].path, path, NULL, MS_BIND, NULL))
+			return -1;
+		/* where it may not be said a second time, the file's own mode says it */
+		(void)mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL);
+	}
+	mkdir(ROOT_PLACE "/proc", 0755);
+	(void)mount("proc", ROOT_PLACE "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+	if (chdir(place) ||
+	    (syscall(SYS_pivot_root, ".", ".") ? chroot(".") : umount2(".", MNT_DETACH)) ||
+	    mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID, NULL))
+		return -1;
+	return chdir("/");
+}
+
+const char *confine_enter(const struct confine *c, unsigned role, const struct confine_root *root)
 {
 	uid_t user = c->users + role;
 
-	if (c->flags & CLONE_NEWNS && empty_root())
+	if (c->flags & CLONE_NEWNS && (root ? filled_root(root) : empty_root()))
 		return "its file system cannot be taken away";
 	if (!c->users)
 		return NULL;
@@ -69,7 +122,7 @@ static bool works(const struct confine *c)
 	bool good;
 
 	if (pid == 0)
-		_exit(confine_enter(c, ROLE_CLIENT) ? 1 : 0);
+		_exit(confine_enter(c, ROLE_CLIENT, NULL) ? 1 : 0);
 	if (pid < 0)
 		return false;
 	while (waitid(P_PID, (id_t)pid, &si, WEXITED | WNOWAIT) && errno == EINTR)

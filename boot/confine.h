@@ -4,7 +4,8 @@
  * Two ways lead there. With root's capabilities each role of each node has a user number that
  * nobody else has, and namespaces made by that privilege; an ordinary user, or a root without
  * them, gets the namespaces within a user namespace in which the process is nobody. Either way its
- * root folder is empty and cannot be left. Called by boot/start.c and boot/spawn.c.
+ * root folder is empty (of the role `cuda`: has libcuda and what that needs, boot/gpu.h) and cannot be
+ * left. Called by boot/start.c and boot/spawn.c.
  */
 #ifndef BOOT_CONFINE_H
 #define BOOT_CONFINE_H
@@ -12,6 +13,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+/* A file of the machine that a role's root folder has, under the same name. */
+struct confine_file {
+	const char *path;
+};
+struct confine_root {
+	const struct confine_file *file;
+	unsigned n;
+};
 
 struct confine {
 	uint64_t flags; /* of clone: the new process's own namespaces */
@@ -22,10 +32,11 @@ struct confine {
 unsigned confine_find(struct confine *c);
 
 /*
- * In the process that clone has made with those flags, by system calls alone. Opens nothing, so
- * descriptors that it had it still has. NULL, or what could not be done (errno).
+ * In the process that clone has made with those flags, by system calls alone. Leaves nothing open,
+ * so descriptors that it had it still has. `root`: what its root folder has, NULL: nothing. NULL,
+ * or what could not be done (errno).
  */
-const char *confine_enter(const struct confine *c, unsigned role);
+const char *confine_enter(const struct confine *c, unsigned role, const struct confine_root *root);
 
 /* Whether the process is alone among the processes of its user, so that they can be limited. */
 static inline bool confine_alone(const struct confine *c)

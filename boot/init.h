@@ -6,6 +6,7 @@
 #ifndef BOOT_INIT_H
 #define BOOT_INIT_H
 
+#include "boot/gpu.h"
 #include "boot/hang.h"
 #include "boot/listen.h"
 #include "boot/machine.h"
@@ -99,6 +100,7 @@ struct init {
 	struct listen_socket listen, counters;
 	struct progress_line progress;
 	struct spawn spawn; /* scratch of the next start */
+	struct gpu_files gpu; /* of the role `cuda` */
 	int client_fd[CLIENT_FDS];
 	uint64_t refusals[REFUSERS]; /* how many were acted on */
 	int trace_fd, recorder_fd;   /* scribe's; -1: none is wanted */

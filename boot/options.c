@@ -14,7 +14,6 @@
 #include <string.h>
 
 #define WORDS_MTP "auto|on|off" /* enum mtp_mode */
-#define WORDS_GPU "off|cpu"     /* enum gpu_mode */
 #define WORDS_ISA "auto|scalar|avx2|avx512|avx512bf16"
 
 static bool is_template(const char *name)
@@ -53,9 +52,27 @@ static int check(const struct boot_options *o, unsigned isa, struct err *e)
 	return 0;
 }
 
+/* --gpu: a word, or a number. */
+static int set_gpu(struct boot_options *o, const char *gpu, struct err *e)
+{
+	if (!gpu || !strcmp(gpu, "off")) {
+		o->gpu = GPU_OFF;
+	} else if (!strcmp(gpu, "cpu")) {
+		o->gpu = GPU_CPU;
+	} else if (gpu[0] >= '0' && gpu[0] <= '9' && !gpu[1]) {
+		o->gpu = GPU_CUDA;
+		o->gpu_ordinal = (unsigned)(gpu[0] - '0');
+	} else {
+		return err_exit(e, STATUS_USAGE, -EINVAL,
+				"--gpu: \"%.30s\" is none of 0 to 9, cpu, off", gpu);
+	}
+	return 0;
+}
+
 int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err *e)
 {
 	unsigned isa = 0;
+	const char *gpu = NULL;
 	struct opt table[] = {
 		{"socket", OPT_STRING, &o->socket, .value = "PATH",
 		 .help = "where to listen (/run/penstock/penstock.sock, else $XDG_RUNTIME_DIR)"},
@@ -80,11 +97,12 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 		{"mtp", OPT_ENUM, &o->mtp, .value = WORDS_MTP,
 		 .help = "draft tokens with the model's MTP module (auto: where it is seen to "
 			 "pay)"},
-		{"gpu", OPT_ENUM, &o->gpu, .value = WORDS_GPU,
-		 .help = "who executes command lists (off; cpu: a stand-in for a GPU, for tests)"},
+		{"gpu", OPT_STRING, &gpu, .value = "N|cpu|off",
+		 .help = "passes run on GPU N (off; cpu: a stand-in, for tests)"},
 		{"gpu-slots", OPT_U64, &o->gpu_slots, .value = "N",
-		 .help = "routed experts kept in the GPU's memory (as many as have a slot)",
-		 .min = 1, .max = 1e9},
+		 .help = "routed experts kept in the GPU's memory (as many as fit)", .min = 1, .max = 1e9},
+		{"libcuda", OPT_STRING, &o->libcuda, .value = "FILE",
+		 .help = "the driver's library (libcuda.so.1, where the system has it)"},
 		{"name", OPT_STRING, &o->name, .value = "NAME",
 		 .help = "the model's name to clients (the folder's name)"},
 		{"template", OPT_STRING, &o->template_name, .value = TEMPLATE_NAMES,
@@ -109,7 +127,8 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 			    .max_operands = 1};
 	int rc;
 
-	*o = (struct boot_options){.parallel = PLACES_DEFAULT, .mtp = MTP_DEFAULT};
+	*o = (struct boot_options){
+		.parallel = PLACES_DEFAULT, .mtp = MTP_DEFAULT, .gpu_slots = SLOTS_AUTO};
 	rc = options_parse(&t, argc, argv, e);
 	if (rc < 0)
 		return rc;
@@ -117,6 +136,8 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 		return options_help(&t, stdout) ? -EIO : 1;
 	o->model = argv[1];
 	rc = check(o, isa, e);
+	if (!rc)
+		rc = set_gpu(o, gpu, e);
 	o->isa = isa ? isa - 1 : (unsigned)cpu_isa_best();
 	return rc;
 }

@@ -17,6 +17,8 @@ enum {
 	MTP_DEFAULT = MTP_AUTO
 };
 
+#define SLOTS_AUTO UINT64_MAX
+
 struct boot_options {
 	const char *model; /* directory of the checkpoint */
 	const char *socket, *name, *template_name;
@@ -29,7 +31,9 @@ struct boot_options {
 	unsigned isa;             /* enum cpu_isa */
 	unsigned mtp;             /* enum mtp_mode */
 	unsigned gpu;             /* enum gpu_mode */
-	uint64_t gpu_slots;       /* 0: as many as there are in memory */
+	unsigned gpu_ordinal;     /* GPU_CUDA: which */
+	const char *libcuda;      /* the driver's library, NULL: where the system has it */
+	uint64_t gpu_slots;       /* SLOTS_AUTO: as many as there is room for */
 	const char *trace_routes; /* file, NULL: none */
 	const char *recorder;     /* the same */
 	const char *root;         /* 64 hex digits that a packed store must have, NULL: any */

@@ -193,13 +193,16 @@ static uint64_t private_bytes(const struct plan *p, const struct plan_input *in)
 }
 
 /* What passes take as lists, where there is somebody to execute them. */
-static void set_lists(struct plan *p, const struct model_config *c, const struct boot_options *o)
+static void set_lists(struct plan *p, const struct plan_table *t, const struct model_config *c,
+		      const struct boot_options *o)
 {
+	/* the GPU's memory is `cuda`'s to know; the stand-in's is ours */
+	uint64_t most = o->gpu == GPU_CUDA ? t->all_slots : p->slots;
 	uint64_t pages = (p->places + 1ull) * ((p->context + 255ull) / 256);
 
 	if (!p->gpu)
 		return;
-	p->gpu_slots = o->gpu_slots && o->gpu_slots < p->slots ? (uint32_t)o->gpu_slots : p->slots;
+	p->gpu_slots = (uint32_t)(o->gpu_slots < most ? o->gpu_slots : most);
 	for (unsigned b = 0; b < BATCHES; b++) {
 		struct list_layout list;
 		struct list_out out;
@@ -219,7 +222,7 @@ static int add_up(struct plan *p, struct plan_table *t, const struct plan_input 
 	uint64_t *b = t->bytes;
 	int rc;
 
-	set_lists(p, in->config, in->options);
+	set_lists(p, t, in->config, in->options);
 	rc = layout_make(&l, p, e);
 	if (rc)
 		return rc;

@@ -3,6 +3,7 @@
 
 #include "runtime/clock.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -54,6 +55,17 @@ void progress_model(const struct index *ix, const struct plan *p, const struct p
 		(unsigned long long)(p->experts ? t->all_slots : 0), drive, *drive ? ", " : "",
 		socket);
 	print_warnings(ix);
+}
+
+void progress_note(const char *format, ...)
+{
+	va_list ap;
+
+	fputs("penstock: ", stderr);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fputc('\n', stderr);
 }
 
 void progress_plan(const struct plan *p, const struct plan_table *t)

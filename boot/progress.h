@@ -21,6 +21,9 @@ void progress_model(const struct index *ix, const struct plan *p, const struct p
 		    const char *name, const char *drive, const char *socket);
 void progress_plan(const struct plan *p, const struct plan_table *t);
 
+/* A line about something that the node goes on without. */
+void progress_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Bytes loaded of all: rewritten on a terminal, else a line a second. */
 void progress_load(struct progress_line *l, uint64_t done, uint64_t all, uint64_t now_ns);
 void progress_load_end(struct progress_line *l, uint64_t all, uint64_t now_ns);

@@ -76,7 +76,8 @@ static void reset_signals(void)
 }
 
 enum {
-	PARSE_BYTES = 1 << 30 /* the private memory of a process that parses */
+	PARSE_BYTES = 1 << 30, /* the private memory of a process that parses */
+	ROOT_FDS = 64          /* what libraries in its root folder may open */
 };
 
 /* What a server that has been taken over could still use up, besides its objects and its CPUs. */
@@ -84,7 +85,8 @@ static void limit(const struct spawn *s)
 {
 	/* 1: a core would go to a program even with 0 (core(5)) */
 	const struct rlimit none = {0, 0}, no_core = {1, 1};
-	const struct rlimit open = {(rlim_t)s->n + 3, (rlim_t)s->n + 3};
+	const rlim_t files = (rlim_t)s->n + 3 + (s->root ? ROOT_FDS : 0);
+	const struct rlimit open = {files, files};
 	/* of a user: one process of the role serves, one stands by, one may be dying */
 	const struct rlimit threads = {3 * (TEAM_MAX + 8), 3 * (TEAM_MAX + 8)},
 			    parse = {PARSE_BYTES, PARSE_BYTES};
@@ -104,7 +106,7 @@ static void limit(const struct spawn *s)
 static _Noreturn void child(const struct spawn *s)
 {
 	struct pollfd parent = {.fd = s->self, .events = POLLIN};
-	const char *argv[] = {s->name, s->argument, NULL};
+	const char *argv[] = {s->name, s->argument, s->more[0], s->more[1], NULL};
 	const char *envp[] = {NULL};
 	int null = open("/dev/null", O_RDWR), program, message;
 	const char *problem;
@@ -113,7 +115,7 @@ static _Noreturn void child(const struct spawn *s)
 	sched_setaffinity(0, sizeof(s->cpus), &s->cpus);
 	if (null < 0)
 		give_up(2, s, "no /dev/null, or no descriptor free");
-	problem = confine_enter(&s->confine, (unsigned)s->role);
+	problem = confine_enter(&s->confine, (unsigned)s->role, s->root);
 	if (problem)
 		give_up(2, s, problem);
 	/* a change of user would undo it */

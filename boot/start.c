@@ -48,12 +48,12 @@ int start_programs(struct init *in, struct err *e)
 	slash = strrchr(path, '/') + 1;
 	for (unsigned role = ROLE_INIT + 1; role < ROLE_COUNT; role++) {
 		const char *name = role == ROLE_CLIENT && in->options.client ? in->options.client
-				   : role == ROLE_CUDA                       ? "cuda-cpu"
-						       : graph_roles[role].program;
+				   : role == ROLE_CUDA && in->options.gpu == GPU_CPU
+					   ? "cuda-cpu"
+					   : graph_roles[role].program;
 
 		if (role == ROLE_CUDA && in->options.gpu == GPU_OFF)
 			continue;
-
 		snprintf(slash, (size_t)(path + sizeof(path) - slash), "%.60s", name);
 		in->server[role].program = open(path, O_PATH | O_CLOEXEC);
 		if (in->server[role].program < 0 || fstat(in->server[role].program, &st))
@@ -255,6 +255,18 @@ static int check_sandbox(struct init *in, struct err *e)
 			names);
 }
 
+/* Without a driver the node says so and runs on the CPU. */
+static void find_gpu(struct init *in)
+{
+	struct err e = {0};
+
+	if (in->options.gpu != GPU_CUDA ||
+	    !gpu_find(&in->gpu, in->options.gpu_ordinal, in->options.libcuda, &e))
+		return;
+	in->options.gpu = GPU_OFF;
+	progress_note("%s. The node runs on the CPU", e.text);
+}
+
 int start_node(struct init *in, struct err *e)
 {
 	int rc;
@@ -269,6 +281,7 @@ int start_node(struct init *in, struct err *e)
 	in->spawn.self = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	if (in->spawn.self < 0)
 		return err_set(e, -errno, "init: pidfd_open: %s", strerror(errno));
+	find_gpu(in);
 	rc = check_sandbox(in, e);
 	if (!rc)
 		rc = start_programs(in, e);

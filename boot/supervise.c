@@ -173,6 +173,13 @@ static int launch(struct init *in, enum role role, struct process *p, uint64_t t
 	in->spawn.argument = kinds[role].argument                        ? kinds[role].argument
 			     : kinds[role].spare || kinds[role].numbered ? generation
 									 : NULL;
+	in->spawn.root = NULL;
+	in->spawn.more[0] = in->spawn.more[1] = NULL;
+	if (role == ROLE_CUDA && in->options.gpu == GPU_CUDA) {
+		in->spawn.root = &in->gpu.root;
+		in->spawn.more[0] = in->gpu.ordinal;
+		in->spawn.more[1] = in->gpu.library;
+	}
 	in->spawn.program = s->program;
 	/* the last try may say why it fails */
 	in->spawn.messages = kinds[role].messages || kind_of(in, role) == KIND_TOOL ||
@@ -360,12 +367,15 @@ static void restart_or_end(struct init *in, enum role role, const siginfo_t *si)
 		s->bad_starts = 0;
 	else
 		s->bad_starts++;
+	/* the circle does without a GPU, and one that is not there does not come */
+	if (role == ROLE_CUDA &&
+	    (s->bad_starts >= BAD_STARTS ||
+	     (ending_of(si) == END_FAILED && si->si_status == STATUS_MEMORY)))
+		return;
 	if (s->bad_starts < BAD_STARTS) {
 		restart(in, role, si);
 		return;
 	}
-	if (role == ROLE_CUDA) /* the circle does without */
-		return;
 	err_set(&in->error, -EIO, "%s cannot start: %s %d, %d times in a row", name_of(in, role),
 		si->si_code == CLD_EXITED ? "exit status" : "signal", si->si_status, BAD_STARTS);
 	supervise_end(in, STATUS_FAILED);

@@ -45,7 +45,8 @@ enum mtp_mode {
 /* Who executes command lists (--gpu). */
 enum gpu_mode {
 	GPU_OFF,
-	GPU_CPU /* the executor of the CPU stands in for a GPU: for tests */
+	GPU_CPU, /* the executor of the CPU stands in for a GPU: for tests */
+	GPU_CUDA
 };
 
 /*
@@ -78,7 +79,7 @@ struct plan {
 	uint32_t moe_layers;      /* main layers with routed experts */
 	uint32_t first_moe_layer; /* the first of them; 0 if there is none */
 	/*
-	 * Command lists: whether passes may go to the role `cuda`, how many experts it keeps, and
+	 * Command lists: whether passes may go to the role `cuda`, how many experts it keeps at most, and
 	 * what a pass takes as a list and as results (model/list.h); all 0 without it.
 	 */
 	uint32_t gpu; /* enum gpu_mode */
@@ -343,6 +344,7 @@ struct cuda_record {
 	uint64_t done_tail[BATCHES], store_tail[BATCHES], missing_tail[BATCHES];
 	struct refusal refused;
 	uint64_t ready; /* the generation whose device is ready for passes; 0: none yet */
+	uint64_t slots; /* experts that it has room for: at most plan.gpu_slots */
 };
 
 enum {

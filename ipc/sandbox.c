@@ -82,6 +82,31 @@ static const struct rule cuda_rules[] = {
 	TIMED_RULES,
 };
 
+/*
+ * What libcuda does once context, kernel and memory are there is not ours to know: it talks to the
+ * driver, waits, and has memory of its own. No file is opened any more, nothing becomes code.
+ */
+static const struct rule gpu_rules[] = {
+	SERVER_RULES,
+	TIMED_RULES,
+	CALL(ioctl),
+	CALL(poll),
+	CALL(ppoll),
+	CALL(read),
+	CALL(write),
+	CALL(sched_yield),
+	CALL(clock_nanosleep),
+	CALL(getpid),
+	CALL(gettid),
+	CALL(brk),
+	IF(mmap, 2, LACKS, PROT_EXEC, "no code"),
+	IF(mprotect, 2, LACKS, PROT_EXEC, "no code"),
+	CALL(munmap),
+	CALL(madvise),
+	CALL(rt_sigprocmask),
+	CALL(exit_group),
+};
+
 static const struct rule scribe_rules[] = {
 	CALL(futex),
 	TIMED_RULES,
@@ -131,7 +156,7 @@ static const struct {
 	[ROLE_CLIENT] = TABLE(client_rules),  [ROLE_ROUTER] = TABLE(router_rules),
 	[ROLE_MLA] = TABLE(mla_rules),        [ROLE_EXPERTS] = TABLE(experts_rules),
 	[ROLE_SCRIBE] = TABLE(scribe_rules),  [ROLE_CUDA] = TABLE(cuda_rules),
-	[SANDBOX_SCORE] = TABLE(score_rules),
+	[SANDBOX_SCORE] = TABLE(score_rules), [SANDBOX_GPU] = TABLE(gpu_rules),
 };
 
 /* ---- What the kernel has ---- */

@@ -13,9 +13,13 @@
 
 #include <stddef.h>
 
-/* The roles, and `score`, which needs more than the gateway in whose place it runs. */
+/*
+ * The roles, and `score` and the `cuda` of a GPU, which need more than the gateway and the stand-in
+ * in whose places they run.
+ */
 enum {
 	SANDBOX_SCORE = ROLE_COUNT,
+	SANDBOX_GPU,
 	SANDBOX_COUNT
 };
 

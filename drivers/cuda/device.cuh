@@ -20,7 +20,7 @@
 #define ALL_LANES 0xffffffffu
 
 enum {
-	THREADS = 256, /* of a block */
+	THREADS = GPU_THREADS,
 	WARPS = THREADS / 32,
 	SHARED_BYTES = 46 * 1024 /* of a block: what a command does with it is its own affair */
 };

@@ -12,7 +12,7 @@
 #define NO_PAIR 0xffffffffu
 
 enum {
-	GROUPS_MAX = 256 /* n_group; more is refused by the executor */
+	GROUPS_MAX = GPU_GROUP_MAX /* more is refused by the executor */
 };
 
 /* ---- The gate ---- */

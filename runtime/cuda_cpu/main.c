@@ -51,25 +51,46 @@ static int weights(struct executor *x, const void *resident, uint64_t bytes, str
 	return 0;
 }
 
-static void put(struct executor *x, uint64_t offset, const void *from, uint64_t bytes)
+static int put(struct executor *x, uint64_t offset, const void *from, uint64_t bytes, struct err *e)
 {
+	(void)e;
 	memcpy((char *)((struct stand_in *)x)->d->base[DEV_KV] + offset, from, bytes);
+	return 0;
 }
 
-static uint32_t run(struct executor *x, const struct command *list, uint32_t from, uint32_t n)
+static int run(struct executor *x, const struct command *list, uint32_t from, uint32_t n,
+	       uint32_t *stopped, struct err *e)
 {
-	return host_run(((struct stand_in *)x)->host, list, from, n);
+	(void)e;
+	*stopped = host_run(((struct stand_in *)x)->host, list, from, n);
+	return 0;
 }
 
-static void pairs(struct executor *x, const struct frame *f, uint32_t layer, uint32_t n,
-		  uint32_t *state, uint16_t *expert)
+static int load(struct executor *x, const struct command *list, uint32_t n, struct err *e)
+{
+	(void)e;
+	host_run(((struct stand_in *)x)->host, list, 0, n);
+	return 0;
+}
+
+static int settle(struct executor *x, struct err *e)
+{
+	(void)x;
+	(void)e;
+	return 0;
+}
+
+static int pairs(struct executor *x, const struct frame *f, uint32_t layer, uint32_t n,
+		 uint32_t *state, uint16_t *expert, struct err *e)
 {
 	const struct device *d = ((struct stand_in *)x)->d;
 	const char *work = d->base[DEV_WORK];
 	uint64_t at = f->expert + 2ull * layer * f->rows * d->shape.top_k;
 
+	(void)e;
 	memcpy(state, work + f->state, n * sizeof(*state));
 	memcpy(expert, work + at, n * sizeof(*expert));
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -78,6 +99,8 @@ int main(int argc, char **argv)
 					  .weights = weights,
 					  .put = put,
 					  .run = run,
+					  .load = load,
+					  .settle = settle,
 					  .pairs = pairs}};
 	struct err e = {0};
 	struct lists *l = lists_open(&i.x, argc > 1 ? argv[1] : NULL, &e);

@@ -43,6 +43,7 @@ struct scratch {
 
 /* What is known of the GPU's memory, and the host's slots that lists copy from. */
 struct load {
+	uint32_t slots;   /* of the GPU, when it last asked */
 	uint32_t *tenant; /* [gpu_slots]: layer * experts + expert, UINT32_MAX: none that we know */
 	uint32_t *used;   /* [gpu_slots]: round of the list that filled it last */
 	uint16_t *want;   /* [experts]: what cuda asks for, copied */

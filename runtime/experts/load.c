@@ -71,7 +71,7 @@ static uint32_t take_slot(struct experts *x)
 	uint32_t best = 0, experts = x->s.at.plan->experts;
 	uint64_t least = UINT64_MAX;
 
-	for (uint32_t i = 0; i < x->s.at.plan->gpu_slots; i++) {
+	for (uint32_t i = 0; i < k->slots; i++) {
 		uint32_t t = k->tenant[i];
 		uint64_t value;
 
@@ -121,6 +121,19 @@ static uint32_t bring(struct experts *x, const struct msg *m, uint32_t id, uint3
 			   to * p->slot_bytes, out);
 }
 
+/* How many experts the GPU has room for, as `cuda` says: no more than the plan. */
+static uint32_t read_slots(const struct experts *x)
+{
+	const struct attach *a = &x->s.at;
+	uint64_t n;
+
+	if (!attach_read_u64(a, OBJ_CUDA, a->layout.cuda_record, sizeof(struct cuda_record),
+			     offsetof(struct cuda_record, slots), &n) ||
+	    !n || n > a->plan->gpu_slots)
+		return 1;
+	return (uint32_t)n;
+}
+
 /* Asks for as many of the experts as one list may bring; how many. */
 static uint32_t ask(struct experts *x, const struct msg *m, const uint16_t *want, uint32_t n,
 		    uint32_t slot[LOAD_EXPERTS])
@@ -130,7 +143,7 @@ static uint32_t ask(struct experts *x, const struct msg *m, const uint16_t *want
 	uint32_t most = p->slots / 4 ? p->slots / 4 : 1, asked = 0;
 
 	most = most < LOAD_EXPERTS ? most : LOAD_EXPERTS;
-	most = most < p->gpu_slots ? most : p->gpu_slots;
+	most = most < x->load.slots ? most : x->load.slots;
 	while (asked < n && asked < most) {
 		slot[asked] = slots_find(&x->slots, m->layer, want[asked], queue);
 		count_add(x->s.at.log, slot[asked] == SLOT_NONE ? COUNT_MISSES : COUNT_HITS, 1);
@@ -176,8 +189,11 @@ static void answer(struct experts *x, const struct msg *m, uint32_t n)
 	struct list_head *head = attach_at(a, OBJ_EXPERTS, a->layout.experts_load[m->batch]);
 	struct command *out = (void *)(head + 1);
 	struct experts_record *d = x->record.draft;
-	uint32_t slot[LOAD_EXPERTS], commands = 0, asked = ask(x, m, k->want, n, slot);
+	uint32_t slot[LOAD_EXPERTS], commands = 0, asked;
 	struct msg load = *m;
+
+	k->slots = read_slots(x);
+	asked = ask(x, m, k->want, n, slot);
 
 	k->generation = server_gpu(&x->s);
 	k->round++;

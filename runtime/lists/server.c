@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A list on its way: one of each batch. */
 struct running {
 	bool active;
-	bool waits; /* for experts */
+	bool waits;   /* for experts */
+	bool loading; /* experts' list is under way, and popped when it is done with their slots */
 	struct msg msg;
 	char *list; /* [plan.list_bytes], private: what was checked is what is executed */
 	uint32_t n, done;
@@ -25,12 +27,13 @@ struct lists {
 	struct running run[BATCHES];
 	struct list_layout in[BATCHES];
 	struct list_out out[BATCHES][2];
-	struct command *loads; /* [LOAD_COMMANDS], private */
+	struct command *loads, *evicted; /* [LOAD_COMMANDS] each, private */
 	uint32_t *tenant;      /* [gpu_slots]: layer * experts + expert, UINT32_MAX: none */
 	uint8_t *mirrored;     /* [pages]: the device has the page */
 	uint32_t *state;       /* of the pairs of a list that has stopped */
 	uint16_t *expert;
 	uint8_t *wanted; /* [experts] */
+	uint32_t slots;  /* experts that the device has room for */
 };
 
 const struct server *lists_server(const struct lists *l)
@@ -68,12 +71,13 @@ static bool make_room(struct lists *l)
 		there &= l->run[b].list != NULL;
 	}
 	l->loads = server_array(LOAD_COMMANDS, sizeof(*l->loads));
+	l->evicted = server_array(LOAD_COMMANDS, sizeof(*l->evicted));
 	l->tenant = server_array(p->gpu_slots, sizeof(*l->tenant));
 	l->mirrored = server_array(p->pages, 1);
 	l->state = server_array(pairs, sizeof(*l->state));
 	l->expert = server_array(pairs, sizeof(*l->expert));
 	l->wanted = server_array(p->experts, 1);
-	if (!there || !l->loads || !l->tenant || !l->mirrored || !l->state || !l->expert ||
+	if (!there || !l->loads || !l->evicted || !l->tenant || !l->mirrored || !l->state || !l->expert ||
 	    !l->wanted)
 		return false;
 	memset(l->tenant, 0xff, p->gpu_slots * sizeof(*l->tenant));
@@ -118,7 +122,22 @@ struct lists *lists_open(struct executor *x, const char *generation, struct err 
 		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory for command lists");
 		return NULL;
 	}
-	return x->open(x, &l->d, &l->s, e) ? NULL : l;
+	if (x->open(x, &l->d, &l->s, e))
+		return NULL;
+	l->slots = (uint32_t)(l->d.bytes[DEV_SLOTS] / p->slot_bytes);
+	if (!l->slots && p->experts) {
+		err_exit(e, STATUS_MEMORY, -ENOMEM,
+			 "the GPU's memory has no room for a single expert");
+		return NULL;
+	}
+	return l;
+}
+
+/* The device is of no more use if rc is not 0: init starts another process, which begins anew. */
+static void need(int rc, const struct err *e)
+{
+	if (rc)
+		_exit(server_die(ROLE_CUDA, e));
 }
 
 /* ---- Lists of passes ---- */
@@ -162,6 +181,7 @@ static int take_list(struct lists *l, uint32_t b, struct err *e)
 	struct running *r = &l->run[b];
 	uint64_t side = msg_pass(r->msg.seq, a->plan->layers) & 1;
 	struct list_head head;
+	bool results = false;
 	int rc;
 
 	memcpy(r->list, attach_at(a, OBJ_ROUTER, a->layout.router_list[b][side]),
@@ -179,7 +199,10 @@ static int take_list(struct lists *l, uint32_t b, struct err *e)
 		rc = c->batch != b || c->kind == COMMAND_EXPERT || dev_region(c->to) == DEV_SLOTS
 			     ? err_set(e, -EBADMSG, "a command that passes do not have")
 			     : command_check(&l->d, c, e);
-		/* results have their place, which is nobody else's */
+		/* results have their place, which is nobody else's, and come last */
+		if (!rc && results && dev_region(c->to) != DEV_HOST_OUT)
+			rc = err_set(e, -EBADMSG, "a command behind the results");
+		results |= dev_region(c->to) == DEV_HOST_OUT;
 		if (!rc && dev_region(c->to) == DEV_HOST_OUT &&
 		    (dev_offset(c->to) < a->layout.cuda_out[b][side] ||
 		     dev_offset(c->to) + c->bytes > l->out[b][side].bytes))
@@ -194,12 +217,14 @@ static void mirror_page(struct lists *l, uint32_t page)
 {
 	const struct attach *a = &l->s.at;
 	uint64_t bytes = a->plan->kv_page_bytes;
+	struct err e = {0};
 
 	if (l->mirrored[page])
 		return;
 	l->mirrored[page] = 1;
-	l->x->put(l->x, page * bytes, attach_at(a, OBJ_KV, a->layout.kv_pages + page * bytes),
-		  bytes);
+	need(l->x->put(l->x, page * bytes, attach_at(a, OBJ_KV, a->layout.kv_pages + page * bytes),
+		       bytes, &e),
+	     &e);
 }
 
 /* Pages that the device has not met: what is in them was computed before its time. */
@@ -295,8 +320,9 @@ static void ask(struct lists *l, uint32_t b)
 	struct cuda_record *d = draft(l);
 	uint32_t pairs = c->rows * p->top_k;
 	struct msg m = r->msg;
+	struct err e = {0};
 
-	l->x->pairs(l->x, &l->d.frame[b], c->layer, pairs, l->state, l->expert);
+	need(l->x->pairs(l->x, &l->d.frame[b], c->layer, pairs, l->state, l->expert, &e), &e);
 	memset(l->wanted, 0, p->experts);
 	for (uint32_t i = 0; i < pairs; i++)
 		if (l->state[i] == PAIR_WAITS)
@@ -315,24 +341,49 @@ static void ask(struct lists *l, uint32_t b)
 	attach_ring(a, ROLE_EXPERTS);
 }
 
+/* Experts' lists are done with their slots: popped with the next commit. Whether there were any. */
+static bool settle(struct lists *l)
+{
+	struct err e = {0};
+
+	if (!l->run[0].loading && !l->run[1].loading)
+		return false;
+	need(l->x->settle(l->x, &e), &e);
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		draft(l)->load_head[b] += l->run[b].loading;
+		l->run[b].loading = false;
+	}
+	return true;
+}
+
 static void execute(struct lists *l, uint32_t b)
 {
 	struct running *r = &l->run[b];
+	struct err e = {0};
+	bool settled;
 
 	l->d.base[DEV_HOST_LIST] = r->list;
-	r->done = l->x->run(l->x, commands_of(l, b), r->done, r->n);
+	l->d.bytes[DEV_HOST_LIST] = l->s.at.plan->list_bytes[b];
+	need(l->x->run(l->x, commands_of(l, b), r->done, r->n, &r->done, &e), &e);
+	settled = settle(l);
 	if (r->done == r->n)
 		finish(l, b);
 	else
 		ask(l, b);
+	if (settled)
+		attach_ring(&l->s.at, ROLE_EXPERTS);
 }
 
 /* Pops the message of a pass that is not run. */
 static void drop(struct lists *l, uint32_t b)
 {
+	bool settled = settle(l);
+
 	draft(l)->list_head[b]++;
 	l->run[b].active = l->run[b].waits = false;
 	record_commit(&l->record);
+	if (settled)
+		attach_ring(&l->s.at, ROLE_EXPERTS);
 }
 
 /* Whether mla has taken what lies where the next results of the batch go. */
@@ -383,18 +434,18 @@ static bool serve_list(struct lists *l, uint32_t b)
 
 /* ---- Lists that bring experts ---- */
 
-/* Nobody finds an expert in a slot that is being filled with another. */
-static void evict(struct lists *l, uint32_t slot)
+/* Nobody finds an expert in a slot that is being filled with another: how many commands. */
+static uint32_t evict(struct lists *l, uint32_t slot, struct command *out)
 {
 	uint32_t experts = l->s.at.plan->experts;
-	struct command out = {.kind = COMMAND_EXPERT};
 
 	if (l->tenant[slot] == UINT32_MAX)
-		return;
-	out.layer = l->tenant[slot] / experts;
-	out.id = (uint16_t)(l->tenant[slot] % experts);
+		return 0;
+	*out = (struct command){.kind = COMMAND_EXPERT,
+				.layer = l->tenant[slot] / experts,
+				.id = (uint16_t)(l->tenant[slot] % experts)};
 	l->tenant[slot] = UINT32_MAX;
-	l->x->run(l->x, &out, 0, 1);
+	return 1;
 }
 
 /* All of it in one slot; which. */
@@ -403,7 +454,7 @@ static bool one_slot(const struct lists *l, dev_addr a, uint64_t bytes, uint32_t
 	uint64_t each = l->s.at.plan->slot_bytes, at = dev_offset(a);
 
 	*slot = (uint32_t)(at / each);
-	return dev_region(a) == DEV_SLOTS && *slot < l->s.at.plan->gpu_slots &&
+	return dev_region(a) == DEV_SLOTS && *slot < l->slots &&
 	       bytes <= each - at % each;
 }
 
@@ -441,12 +492,14 @@ static int check_load(struct lists *l, uint32_t b, const struct command *c, uint
 
 static void run_load(struct lists *l, const struct command *c, uint32_t n)
 {
-	uint32_t slot;
+	struct err e = {0};
+	uint32_t slot, out = 0;
 
 	for (uint32_t i = 0; i < n; i++)
 		if (c[i].kind == COMMAND_COPY && one_slot(l, c[i].to, 1, &slot))
-			evict(l, slot);
-	l->x->run(l->x, c, 0, n);
+			out += evict(l, slot, &l->evicted[out]);
+	need(l->x->load(l->x, l->evicted, out, &e), &e);
+	need(l->x->load(l->x, c, n, &e), &e);
 	for (uint32_t i = 0; i < n; i++)
 		if (c[i].kind == COMMAND_EXPERT && one_slot(l, c[i].expert.data[0], 1, &slot))
 			l->tenant[slot] = c[i].layer * l->s.at.plan->experts + c[i].id;
@@ -460,8 +513,11 @@ static bool serve_load(struct lists *l, uint32_t b)
 	struct list_head head;
 	struct err e = {0};
 	struct msg m;
-	int rc = server_take(&l->s, &l->load[b], d->load_head[b], MSG_LOAD, b, &m, &e);
+	int rc;
 
+	if (r->loading)
+		return false;
+	rc = server_take(&l->s, &l->load[b], d->load_head[b], MSG_LOAD, b, &m, &e);
 	if (rc == 0)
 		return false;
 	m.batch = b;
@@ -482,9 +538,12 @@ static bool serve_load(struct lists *l, uint32_t b)
 		} else {
 			rc = -EBADMSG;
 		}
-		if (!rc)
-			run_load(l, l->loads, head.commands);
 		r->waits = false; /* what is still missing is asked for again */
+		if (!rc) {
+			run_load(l, l->loads, head.commands);
+			r->loading = true;
+			return true;
+		}
 	}
 	if (rc < 0)
 		server_refuse(&l->s, &draft(l)->refused, &m, b, ROLE_EXPERTS);
@@ -521,7 +580,9 @@ static bool more(void *context)
 	const struct cuda_record *d = l->record.draft;
 
 	for (uint32_t b = 0; b < BATCHES; b++) {
-		if (server_pending(&l->s, &l->load[b], d->load_head[b]) || abandoned(l, b) ||
+		if ((!l->run[b].loading &&
+		     server_pending(&l->s, &l->load[b], d->load_head[b])) ||
+		    abandoned(l, b) || (l->run[b].active && !l->run[b].waits) ||
 		    (!l->run[b].active && has_room(l, b) &&
 		     server_pending(&l->s, &l->list[b], d->list_head[b])))
 			return true;
@@ -567,8 +628,8 @@ noreturn void lists_loop(struct lists *l)
 		    sizeof(struct cuda_record));
 	repair(l);
 	wait_ready(l);
-	if (l->x->weights(l->x, l->s.model.resident, l->s.model.resident_len, &e))
-		exit(server_die(ROLE_CUDA, &e));
+	need(l->x->weights(l->x, l->s.model.resident, l->s.model.resident_len, &e), &e);
+	draft(l)->slots = l->slots;
 	draft(l)->ready = l->s.at.generation;
 	record_commit(&l->record);
 	attach_ring(&l->s.at, ROLE_ROUTER);

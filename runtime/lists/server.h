@@ -11,19 +11,33 @@
 
 #include <stdnoreturn.h>
 
-/* An executor: memory of the device's regions, and what can be done with it. */
+/*
+ * An executor: memory of the device's regions, and what can be done with it. All return 0, or
+ * -errno with a text: the device is then of no more use, and the process ends.
+ */
 struct executor {
-	/* Makes DEV_WORK, DEV_KV and DEV_SLOTS of d->bytes, and the table. -errno with a text. */
+	/*
+	 * Makes DEV_WORK, DEV_KV, DEV_WEIGHTS and DEV_SLOTS of d->bytes, and the table. DEV_SLOTS may
+	 * become smaller: by whole slots.
+	 */
 	int (*open)(struct executor *x, struct device *d, const struct server *s, struct err *e);
 	/* The weights are complete: they may be used, or copied to the device. */
 	int (*weights)(struct executor *x, const void *resident, uint64_t bytes, struct err *e);
 	/* Bytes of host memory to an offset of DEV_KV. */
-	void (*put)(struct executor *x, uint64_t offset, const void *from, uint64_t bytes);
-	/* As host_run. */
-	uint32_t (*run)(struct executor *x, const struct command *list, uint32_t from, uint32_t n);
+	int (*put)(struct executor *x, uint64_t offset, const void *from, uint64_t bytes,
+		   struct err *e);
+	/*
+	 * Carries out commands [from, n) of a pass whose list is DEV_HOST_LIST. *stopped: the
+	 * command that waits for experts, or n: the results are in DEV_HOST_OUT.
+	 */
+	int (*run)(struct executor *x, const struct command *list, uint32_t from, uint32_t n,
+		   uint32_t *stopped, struct err *e);
+	/* A list of experts. What it copies from is read at leisure: until `settle` has returned. */
+	int (*load)(struct executor *x, const struct command *list, uint32_t n, struct err *e);
+	int (*settle)(struct executor *x, struct err *e);
 	/* Of a list that has stopped in `layer`: the states and experts of its pairs. */
-	void (*pairs)(struct executor *x, const struct frame *f, uint32_t layer, uint32_t pairs,
-		      uint32_t *state, uint16_t *expert);
+	int (*pairs)(struct executor *x, const struct frame *f, uint32_t layer, uint32_t pairs,
+		     uint32_t *state, uint16_t *expert, struct err *e);
 };
 
 struct lists;

@@ -507,11 +507,11 @@ static void nothing(void *context, struct worker *w)
 	(void)w;
 }
 
-int server_confine(const struct server *s, enum role role, struct err *e)
+int server_confine(const struct server *s, unsigned who, struct err *e)
 {
 	/* every worker has begun: beginning takes calls that nothing needs later */
 	team_run(s->team, nothing, NULL);
-	return sandbox_calls(role, s->at.node->sandbox_lacks, e);
+	return sandbox_calls(who, s->at.node->sandbox_lacks, e);
 }
 
 int server_die(enum role role, const struct err *e)

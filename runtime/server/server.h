@@ -146,8 +146,11 @@ bool server_row(const struct server *s, uint32_t row);
 /* The error word of such a row. */
 uint64_t server_poison_error(const struct server *s, uint32_t layer);
 
-/* The last act before the loop: from here on the role's few system calls (ipc/sandbox.h). */
-MUST_CHECK int server_confine(const struct server *s, enum role role, struct err *e);
+/*
+ * The last act before the loop: from here on the few system calls of `who`, a role or another of
+ * ipc/sandbox.h.
+ */
+MUST_CHECK int server_confine(const struct server *s, unsigned who, struct err *e);
 
 /* Prints the error as "penstock: PROGRAM: text" on stderr and returns the exit status. */
 int server_die(enum role role, const struct err *e);
