@@ -48,7 +48,7 @@ static int empty_root(void)
 	return chdir("/");
 }
 
-/* The folders of a path below ROOT_PLACE, and an empty file at its end. Changes `path` meanwhile. */
+/* The folders of a path below ROOT_PLACE, and an empty file at its end. */
 static int make_place(char *path)
 {
 	int fd;

@@ -4,8 +4,8 @@
  * Two ways lead there. With root's capabilities each role of each node has a user number that
  * nobody else has, and namespaces made by that privilege; an ordinary user, or a root without
  * them, gets the namespaces within a user namespace in which the process is nobody. Either way its
- * root folder is empty (of the role `cuda`: has libcuda and what that needs, boot/gpu.h) and cannot be
- * left. Called by boot/start.c and boot/spawn.c.
+ * root folder is empty (that of the role `cuda` has libcuda and what that needs, boot/gpu.h) and
+ * cannot be left. Called by boot/start.c and boot/spawn.c.
  */
 #ifndef BOOT_CONFINE_H
 #define BOOT_CONFINE_H

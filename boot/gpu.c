@@ -21,12 +21,10 @@ static const char *const folders[] = {"/usr/lib/x86_64-linux-gnu",
 static const char *const c_library[] = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0",
 					"librt.so.1"};
 
-static const char *const devices[] = {"/dev/nvidiactl",     "/dev/nvidia-uvm",
-				      "/dev/nvidia-uvm-tools", "/dev/nvidia0",
-				      "/dev/nvidia1",       "/dev/nvidia2",
-				      "/dev/nvidia3",       "/dev/nvidia4",
-				      "/dev/nvidia5",       "/dev/nvidia6",
-				      "/dev/nvidia7"};
+static const char *const devices[] = {"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools",
+				      "/dev/nvidia0",   "/dev/nvidia1",    "/dev/nvidia2",
+				      "/dev/nvidia3",   "/dev/nvidia4",    "/dev/nvidia5",
+				      "/dev/nvidia6",   "/dev/nvidia7"};
 
 static bool add(struct gpu_files *g, const char *path)
 {

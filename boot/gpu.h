@@ -1,7 +1,7 @@
 /*
- * What the role `cuda` needs of this machine besides its descriptors: libcuda, the C library that it
- * was built for, the GPU's device files. Found once by name, by init; put into the root folder of
- * every process of the role, which is else empty (boot/confine.h). Called by start.c.
+ * What the role `cuda` needs of this machine besides its descriptors: libcuda, the C library that
+ * it was built for, the GPU's device files. Found once by name, by init; put into the root folder
+ * of every process of the role, which is else empty (boot/confine.h). Called by start.c.
  */
 #ifndef BOOT_GPU_H
 #define BOOT_GPU_H

@@ -10,18 +10,34 @@ static const struct progress *progress_of(const struct init *in, enum role role)
 {
 	const struct log_object *log = supervise_log(in, role);
 
+	if (role == ROLE_CUDA && in->objects.map[OBJ_CUDA])
+		log = (const void *)((const char *)in->objects.map[OBJ_CUDA] + in->layout.cuda_log);
 	return log ? &log->progress : NULL;
+}
+
+/* A driver takes its time to start: a GPU is watched from when it takes passes. */
+static bool gpu_ready(const struct init *in)
+{
+	const char *object = in->objects.map[OBJ_CUDA];
+	uint64_t ready;
+
+	return object &&
+	       record_read(object + in->layout.cuda_record, sizeof(struct cuda_record),
+			   offsetof(struct cuda_record, ready), &ready, sizeof(ready)) &&
+	       ready == in->server[ROLE_CUDA].live.generation;
 }
 
 static bool watched(const struct init *in, enum role role)
 {
-	return role >= ROLE_CLIENT && role <= ROLE_EXPERTS && supervise_alive(in, role) &&
-	       progress_of(in, role) && !(role == ROLE_CLIENT && in->options.client);
+	return ((role >= ROLE_CLIENT && role <= ROLE_EXPERTS) ||
+		(role == ROLE_CUDA && gpu_ready(in))) &&
+	       supervise_alive(in, role) && progress_of(in, role) &&
+	       !(role == ROLE_CLIENT && in->options.client);
 }
 
 void hang_asked(struct init *in)
 {
-	for (unsigned role = ROLE_CLIENT; role <= ROLE_EXPERTS; role++)
+	for (unsigned role = ROLE_CLIENT; role < ROLE_COUNT; role++)
 		in->hang[role].asked = true;
 }
 
@@ -68,6 +84,10 @@ uint64_t hang_deadline_ns(const struct model_config *c, const struct plan *p, en
 		work = attention_work(c, p->context);
 	else if (role == ROLE_EXPERTS)
 		work = experts_work(c);
+	else if (role == ROLE_CUDA)
+		/* all of a pass; a GPU is much faster, a stand-in for one is not */
+		work = p->layers * (attention_work(c, p->context) + experts_work(c)) +
+		       (uint64_t)c->hidden_size * c->vocab_size;
 	else if (role == ROLE_ROUTER)
 		work = (uint64_t)c->hidden_size * (c->vocab_size + c->n_routed_experts);
 	/* config_check bounds the widths, the plan the rows: no product of these overflows */
@@ -135,7 +155,7 @@ void hang_tick(struct init *in)
 	in->hang_busy = false;
 	if (passed > HANG_STEP_MS * NS_PER_MS)
 		passed = HANG_STEP_MS * NS_PER_MS;
-	for (unsigned r = ROLE_CLIENT; r <= ROLE_EXPERTS; r++) {
+	for (unsigned r = ROLE_CLIENT; r < ROLE_COUNT; r++) {
 		enum role role = (enum role)r;
 		struct hang *h = &in->hang[role];
 

@@ -99,7 +99,7 @@ struct init {
 	struct machine machine;
 	struct listen_socket listen, counters;
 	struct progress_line progress;
-	struct spawn spawn; /* scratch of the next start */
+	struct spawn spawn;   /* scratch of the next start */
 	struct gpu_files gpu; /* of the role `cuda` */
 	int client_fd[CLIENT_FDS];
 	uint64_t refusals[REFUSERS]; /* how many were acted on */

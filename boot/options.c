@@ -100,7 +100,7 @@ int boot_options_parse(struct boot_options *o, int argc, char **argv, struct err
 		{"gpu", OPT_STRING, &gpu, .value = "N|cpu|off",
 		 .help = "passes run on GPU N (off; cpu: a stand-in, for tests)"},
 		{"gpu-slots", OPT_U64, &o->gpu_slots, .value = "N",
-		 .help = "routed experts kept in the GPU's memory (as many as fit)", .min = 1, .max = 1e9},
+		 .help = "routed experts kept in the GPU's memory (as many as fit)", .max = 1e9},
 		{"libcuda", OPT_STRING, &o->libcuda, .value = "FILE",
 		 .help = "the driver's library (libcuda.so.1, where the system has it)"},
 		{"name", OPT_STRING, &o->name, .value = "NAME",

@@ -21,9 +21,9 @@ enum {
 };
 
 struct spawn {
-	const char *name;     /* argv[0] */
-	const char *argument; /* argv[1], or NULL */
-	const char *more[2];  /* the next two */
+	const char *name;                /* argv[0] */
+	const char *argument;            /* argv[1], or NULL */
+	const char *more[2];             /* the next two */
 	const struct confine_root *root; /* what its root folder has; NULL: nothing */
 	/* the executable, open: successors are of the same build even after an upgrade */
 	int program;

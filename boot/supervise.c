@@ -370,8 +370,12 @@ static void restart_or_end(struct init *in, enum role role, const siginfo_t *si)
 	/* the circle does without a GPU, and one that is not there does not come */
 	if (role == ROLE_CUDA &&
 	    (s->bad_starts >= BAD_STARTS ||
-	     (ending_of(si) == END_FAILED && si->si_status == STATUS_MEMORY)))
+	     (ending_of(si) == END_FAILED && si->si_status == STATUS_MEMORY))) {
+		/* relaxed: who waits for it is woken behind this, and looks again */
+		atomic_store_explicit(&in->node->cuda_off, 1, memory_order_relaxed);
+		log_write(in->log, 1, LOG_NO_GPU, (const uint64_t[5]){(uint64_t)si->si_status});
 		return;
+	}
 	if (s->bad_starts < BAD_STARTS) {
 		restart(in, role, si);
 		return;

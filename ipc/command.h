@@ -25,9 +25,10 @@ enum dev_region {
 	DEV_WEIGHTS, /* copy of the resident object behind its object_header */
 	DEV_SLOTS,   /* the GPU's cache of experts, slots of plan.slot_bytes: written by COPY */
 	/* host memory, which only COPY names: it reads the first two and writes the third */
-	DEV_HOST_LIST,  /* what stands behind a list's head, as the server has copied it */
-	DEV_HOST_SLOTS, /* the SLOTS object */
-	DEV_HOST_OUT,   /* the server's own object */
+	DEV_HOST_LIST,   /* what stands behind a list's head, as the server has copied it */
+	DEV_HOST_SLOTS,  /* the SLOTS object */
+	DEV_HOST_OUT,    /* the server's own object */
+	DEV_HOST_RESULT, /* experts' object, which only RESULT reads */
 	DEV_REGIONS
 };
 
@@ -148,7 +149,8 @@ struct frame {
 	X(EXPERTS, 13, "every waiting pair whose expert is there; stops if some are left")         \
 	X(COMBINE, 14, "h[0] = h[1] + (weighted sum of the pairs + shared), or + shared")          \
 	X(EXPERT, 15, "an entry of the table of experts")                                          \
-	X(FAIL, 16, "rows whose pairs wait for this expert get the error word `bytes`")
+	X(FAIL, 16, "rows whose pairs wait for this expert get the error word `bytes`")            \
+	X(RESULT, 17, "pair n, which waits, has the output at `from`: the CPU has computed it")
 
 #define COMMAND_ENUM(kind, value, what) COMMAND_##kind = value,
 enum command_kind {

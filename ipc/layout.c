@@ -105,8 +105,10 @@ static uint64_t layout_experts(struct layout *l, const struct plan *p)
 				take(&c, p->rows[b], l->row_stride, sizeof(float));
 		l->experts_error[b] = take(&c, p->rows[b], 1, sizeof(uint64_t));
 	}
-	for (unsigned b = 0; p->gpu && b < BATCHES; b++)
+	for (unsigned b = 0; p->gpu && b < BATCHES; b++) {
 		l->experts_load[b] = take(&c, 1, 1, LOAD_BYTES);
+		l->experts_result[b] = take(&c, plan_results(p, b), l->row_stride, sizeof(float));
+	}
 	l->experts_slots = take(&c, p->slots, 1, sizeof(uint64_t));
 	l->experts_policy = take(&c, 1, 1, sizeof(struct policy_head));
 	l->experts_visits = take(&c, p->layers, 1, sizeof(uint32_t));
@@ -119,6 +121,7 @@ static uint64_t layout_cuda(struct layout *l, const struct plan *p)
 	struct cursor c = cursor_start();
 
 	l->cuda_record = take(&c, 1, 1, record_bytes(sizeof(struct cuda_record)));
+	l->cuda_log = take(&c, 1, 1, sizeof(struct log_object));
 	for (unsigned i = 0; i < 3; i++)
 		l->cuda_ring[i] = take(&c, BATCHES, RING_ENTRIES, sizeof(struct msg));
 	for (unsigned b = 0; p->gpu && b < BATCHES; b++) {
@@ -129,7 +132,9 @@ static uint64_t layout_cuda(struct layout *l, const struct plan *p)
 			l->cuda_out[b][side] = take(&c, 1, 1, p->out_bytes[b] + 256);
 			l->cuda_store[b][side] = take(&c, 1, 1, s.at);
 		}
-		l->cuda_missing[b] = take(&c, 1, 1, sizeof(struct gpu_missing) + 2ull * p->experts);
+		s = (struct cursor){.at = missing_rows(p->experts, p->rows[b], p->top_k)};
+		take(&s, p->rows[b], l->x_stride, sizeof(uint16_t));
+		l->cuda_missing[b] = take(&c, 1, 1, s.at);
 	}
 	return finish(&c, l, OBJ_CUDA);
 }

@@ -79,7 +79,7 @@ struct plan {
 	uint32_t moe_layers;      /* main layers with routed experts */
 	uint32_t first_moe_layer; /* the first of them; 0 if there is none */
 	/*
-	 * Command lists: whether passes may go to the role `cuda`, how many experts it keeps at most, and
+	 * Command lists: whether passes may go to the role `cuda`, how many experts it may keep, and
 	 * what a pass takes as a list and as results (model/list.h); all 0 without it.
 	 */
 	uint32_t gpu; /* enum gpu_mode */
@@ -343,22 +343,51 @@ struct cuda_record {
 	uint64_t list_head[BATCHES], load_head[BATCHES];
 	uint64_t done_tail[BATCHES], store_tail[BATCHES], missing_tail[BATCHES];
 	struct refusal refused;
-	uint64_t ready; /* the generation whose device is ready for passes; 0: none yet */
-	uint64_t slots; /* experts that it has room for: at most plan.gpu_slots */
+	uint64_t ready;     /* the generation whose device is ready for passes; 0: none yet */
+	uint64_t slots;     /* experts that it has room for: at most plan.gpu_slots */
+	uint64_t copy_rate; /* bytes a second from the host's slots to its own, as measured */
 };
 
 enum {
-	LOAD_EXPERTS = 64, /* of one list of experts at most */
-	LOAD_COMMANDS = 6 * LOAD_EXPERTS,
+	LOAD_EXPERTS = 64,  /* of one list of experts at most */
+	LOAD_RESULTS = 512, /* and pairs that the CPU has computed */
+	LOAD_COMMANDS = 6 * LOAD_EXPERTS + LOAD_RESULTS,
 	LOAD_BYTES = 160 * LOAD_COMMANDS + 64 /* struct list_head, struct command [LOAD_COMMANDS] */
 };
 
-/* Experts that a list waits for: at cuda_missing. */
+/* Outputs of experts for single rows that one list of experts brings at most. */
+static inline uint32_t plan_results(const struct plan *p, uint32_t batch)
+{
+	uint32_t kept = plan_kept_rows(p, batch);
+
+	return kept < LOAD_RESULTS ? kept : LOAD_RESULTS;
+}
+
+/*
+ * Experts that a list waits for, and what the CPU needs to compute them instead: at cuda_missing,
+ * struct gpu_missing, then its parts.
+ */
 struct gpu_missing {
 	uint64_t seq; /* of the message */
-	uint32_t n, pad;
-	/* then uint16_t [experts], ascending */
+	uint32_t n, pairs;
+	uint64_t zero[6];
+	/* uint16_t [experts], ascending; missing_pair [rows * top_k]; BF16 [rows][x_stride] */
 };
+struct missing_pair {
+	uint32_t pair; /* row * top_k + choice */
+	uint32_t expert;
+};
+/* Where the parts lie behind `struct gpu_missing`, for a batch of that many rows. */
+static inline uint64_t missing_pairs(uint32_t experts)
+{
+	return sizeof(struct gpu_missing) + ((2ull * experts + 63) & ~63ull);
+}
+static inline uint64_t missing_rows(uint32_t experts, uint32_t rows, uint32_t top_k)
+{
+	return (missing_pairs(experts) + (uint64_t)rows * top_k * sizeof(struct missing_pair) +
+		63) &
+	       ~63ull;
+}
 
 /* How a pass's cached rows go to their pages: at cuda_store, struct store_head, then its parts. */
 struct store_head {
@@ -493,6 +522,7 @@ struct node {
 	_Atomic uint32_t unwell[ROLE_COUNT];     /* enum node_unwell, for /health */
 	struct node_poison poison[ROLE_COUNT];
 	_Atomic uint64_t cuda_gone; /* the last generation of cuda that has died */
+	_Atomic uint32_t cuda_off;  /* 1: there will be no other */
 	/* experts' io_urings of generations up to this one are empty (machinery 10) */
 	_Atomic uint64_t uring_empty;
 	/*
@@ -539,10 +569,12 @@ struct layout {
 
 	uint64_t router_list[BATCHES][2];   /* by pass & 1: struct list_head and its parts */
 	uint64_t experts_load[BATCHES];     /* LOAD_BYTES */
+	uint64_t experts_result[BATCHES];   /* FP32 [plan_results][row_stride] */
+	uint64_t cuda_log;                  /* struct log_object: its progress is what counts */
 	uint64_t cuda_record, cuda_ring[3]; /* DONE, STORE, MISSING [BATCHES][RING_ENTRIES] */
 	uint64_t cuda_out[BATCHES][2];      /* by pass & 1: struct list_out of model/list.h */
 	uint64_t cuda_store[BATCHES][2];    /* struct store_head and its parts */
-	uint64_t cuda_missing[BATCHES];     /* struct gpu_missing */
+	uint64_t cuda_missing[BATCHES];     /* struct gpu_missing and its parts */
 
 	uint64_t client_record, client_record_size; /* rings' record: struct client_record */
 	uint64_t client_ring;                       /* ANNOUNCE */

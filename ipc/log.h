@@ -46,6 +46,8 @@
 	X(HUNG, 1, "role %llu has not moved for %llu ms (step %llu): it is killed")                \
 	X(POISON, 1,                                                                               \
 	  "role %llu has died %llu times in step %llu: its rows are done one by one (last %llu)")  \
+	X(NO_GPU, 1,                                                                               \
+	  "cuda ended with status %llu and is not started again: the node runs on the CPU")        \
 	X(UNCONFINED, 1, "the servers are not confined by all means (%llu): this kernel lacks some")
 
 #define LOG_ENUM(kind, level, format) LOG_##kind,
@@ -72,6 +74,7 @@ enum log_kind {
 	X(GPU_PASSES, BY(ROUTER), "gpu_passes", "passes given to the GPU")                         \
 	X(GPU_LOST, BY(ROUTER), "gpu_lost_passes", "of them, run again because it had died")       \
 	X(GPU_LOADS, BY(EXPERTS), "gpu_loads", "experts copied to the GPU's memory")               \
+	X(GPU_INSTEAD, BY(EXPERTS), "gpu_instead", "experts that it lacked computed on the CPU")   \
 	X(DRAFTED, BY(ROUTER), "drafted_tokens", "drafts that a pass verified")                    \
 	X(ACCEPTED_DRAFTS, BY(ROUTER), "accepted_tokens", "drafts that were the next token")       \
 	X(MTP_GAIN, BY(ROUTER), "mtp_gain_permille",                                               \

@@ -18,9 +18,9 @@ struct gpu {
 	unsigned blocks; /* of a launch: as many as are resident at once */
 	unsigned arch;   /* 90: compute capability 9.0 */
 	unsigned multiprocessors;
-	int read_only;            /* whether read-only memory of the host can be registered */
-	uint64_t free, total;     /* bytes of its memory, when it was opened */
-	double peak;              /* bytes a second of its memory, as it is clocked; 0: unknown */
+	int read_only;        /* whether read-only memory of the host can be registered */
+	uint64_t free, total; /* bytes of its memory, when it was opened */
+	double peak;          /* bytes a second of its memory, as it is clocked; 0: unknown */
 	char name[96];
 };
 

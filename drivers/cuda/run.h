@@ -28,9 +28,9 @@ struct gpu_run {
 };
 
 enum {
-	GPU_THREADS = 256,  /* of a block */
+	GPU_THREADS = 256,   /* of a block */
 	GPU_GROUP_MAX = 256, /* n_group */
-	GPU_RANK_MAX = 512, /* latent and key widths that ATTEND's shared memory can hold */
+	GPU_RANK_MAX = 512,  /* latent and key widths that ATTEND's shared memory can hold */
 	GPU_KEY_MAX = 640
 };
 

@@ -6,12 +6,15 @@
  */
 #include "runtime/cuda/executor.h"
 
+#include "runtime/clock.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 
 enum {
-	DRIVER_SHARE = 64 /* of its memory that the driver may want while it runs */
+	MEASURED = 32 << 20, /* bytes of the copy that is timed */
+	DRIVER_SHARE = 64    /* of its memory that the driver may want while it runs */
 };
 
 static struct cuda_executor *self(struct executor *x)
@@ -40,8 +43,8 @@ static int check_shape(const struct dev_shape *s, struct err *e)
 
 static int make_arrivals(struct cuda_executor *x, struct err *e)
 {
-	int rc = try(x, x->gpu.call.event_create(&x->order, CU_EVENT_DISABLE_TIMING), "an event",
-		     e);
+	int rc =
+		try(x, x->gpu.call.event_create(&x->order, CU_EVENT_DISABLE_TIMING), "an event", e);
 
 	for (unsigned i = 0; !rc && i < ENTRIES; i++)
 		rc = try(x, x->gpu.call.event_create(&x->arrival[i].done, CU_EVENT_DISABLE_TIMING),
@@ -65,6 +68,25 @@ static int make_slots(struct cuda_executor *x, uint64_t slot_bytes, struct err *
 	if (*bytes > room / slot_bytes * slot_bytes)
 		*bytes = room / slot_bytes * slot_bytes;
 	return gpu_alloc(g, &x->region[DEV_SLOTS], *bytes, "experts", e);
+}
+
+/* How fast pinned memory is copied: the best of a few. */
+static int measure_copy(struct cuda_executor *x, struct err *e)
+{
+	uint64_t bytes = x->d->bytes[DEV_WORK] < MEASURED ? x->d->bytes[DEV_WORK] : MEASURED;
+	void *from = gpu_pinned(&x->gpu, bytes, e);
+	int rc = from ? 0 : e->code;
+
+	for (unsigned i = 0; !rc && i < 4; i++) {
+		uint64_t start = clock_now_ns(), took, rate;
+
+		rc = gpu_write(&x->gpu, x->region[DEV_WORK], from, bytes, e);
+		took = clock_now_ns() - start;
+		rate = (uint64_t)((double)bytes * 1e9 / (double)(took ? took : 1));
+		if (rate > x->d->copy_rate)
+			x->d->copy_rate = rate;
+	}
+	return rc;
 }
 
 static int open_device(struct executor *base, struct device *d, const struct server *s,
@@ -105,12 +127,15 @@ static int open_device(struct executor *base, struct device *d, const struct ser
 	x->staged = gpu_pinned(g, sizeof(*x->staged), e);
 	x->entry = x->staged ? gpu_pinned(g, ENTRIES * sizeof(*x->entry), e) : NULL;
 	x->failed = x->entry ? gpu_pinned(g, ENTRIES * sizeof(*x->failed), e) : NULL;
-	if (!x->failed)
+	x->pair_done = x->failed ? gpu_pinned(g, sizeof(*x->pair_done), e) : NULL;
+	if (!x->pair_done)
 		return e->code;
+	*x->pair_done = PAIR_DONE;
 	/* without these the driver copies through memory of its own: the same bytes, later */
 	(void)gpu_register(g, d->base[DEV_HOST_SLOTS], d->bytes[DEV_HOST_SLOTS], 1);
 	(void)gpu_register(g, d->base[DEV_HOST_OUT], d->bytes[DEV_HOST_OUT], 0);
-	return make_arrivals(x, e);
+	rc = measure_copy(x, e);
+	return rc ? rc : make_arrivals(x, e);
 }
 
 static int weights(struct executor *base, const void *resident, uint64_t bytes, struct err *e)
@@ -149,8 +174,7 @@ static int take_entry(struct cuda_executor *x, const struct dev_expert *e_in,
 static int put_entry(struct cuda_executor *x, uint64_t at, const struct dev_expert *entry,
 		     struct err *e)
 {
-	return try(x,
-		   x->gpu.call.to_device(x->table + at, entry, sizeof(*entry), x->gpu.work),
+	return try(x, x->gpu.call.to_device(x->table + at, entry, sizeof(*entry), x->gpu.work),
 		   "an expert's entry", e);
 }
 
@@ -196,8 +220,7 @@ static int enter_arrivals(struct cuda_executor *x, bool *any, struct err *e)
 }
 
 /* Gives the kernel commands [from, n) at `list` and starts it. */
-static int start(struct cuda_executor *x, cu_address list, uint32_t from, uint32_t n,
-		 struct err *e)
+static int start(struct cuda_executor *x, cu_address list, uint32_t from, uint32_t n, struct err *e)
 {
 	struct gpu_run *r = &x->staged->run;
 	int rc;
@@ -214,11 +237,53 @@ static int start(struct cuda_executor *x, cu_address list, uint32_t from, uint32
 	r->shape = x->d->shape;
 	r->frame[0] = x->d->frame[0];
 	r->frame[1] = x->d->frame[1];
-	rc = try(x,
-		 x->gpu.call.to_device(x->launch, x->staged, sizeof(*x->staged), x->gpu.work),
+	rc = try(x, x->gpu.call.to_device(x->launch, x->staged, sizeof(*x->staged), x->gpu.work),
 		 "a launch's figures", e);
 	x->launches++;
 	return rc ? rc : gpu_launch(&x->gpu, x->launch + offsetof(struct launch, run), e);
+}
+
+/* An output that the CPU has computed, and its pair is done. */
+static int load_result(struct cuda_executor *x, const struct command *c, struct err *e)
+{
+	const struct frame *f = &x->d->frame[c->batch];
+	cu_address work = x->region[DEV_WORK];
+	int rc = try(x,
+		     x->gpu.call.to_device(work + f->f + 4ull * c->n * x->d->shape.width,
+					   (const char *)x->d->base[DEV_HOST_RESULT] +
+						   dev_offset(c->from),
+					   c->bytes, x->gpu.work),
+		     "an output", e);
+
+	return rc ? rc
+		  : try(x,
+			x->gpu.call.to_device(work + f->state + 4ull * c->n, x->pair_done,
+					      sizeof(*x->pair_done), x->gpu.work),
+			"a pair's state", e);
+}
+
+static int load_copy(struct cuda_executor *x, const struct command *c, struct err *e)
+{
+	x->uploads++;
+	return try(x,
+		   x->gpu.call.to_device(x->region[DEV_SLOTS] + dev_offset(c->to),
+					 (const char *)x->d->base[DEV_HOST_SLOTS] +
+						 dev_offset(c->from),
+					 c->bytes, x->gpu.upload),
+		   "an expert's copy", e);
+}
+
+/* Rows that fail are the kernel's. */
+static int load_fails(struct cuda_executor *x, uint32_t n, struct err *e)
+{
+	int rc;
+
+	if (!n)
+		return 0;
+	rc = gpu_write(&x->gpu, x->fails, x->failed, n * sizeof(*x->failed), e);
+	if (!rc)
+		rc = start(x, x->fails, 0, n, e);
+	return rc ? rc : gpu_wait(&x->gpu, e);
 }
 
 static int load(struct executor *base, const struct command *list, uint32_t n, struct err *e)
@@ -236,27 +301,16 @@ static int load(struct executor *base, const struct command *list, uint32_t n, s
 	for (uint32_t i = 0; !rc && i < n; i++) {
 		const struct command *c = &list[i];
 
-		if (c->kind == COMMAND_COPY) {
-			x->uploads++;
-			rc = try(x,
-				 x->gpu.call.to_device(
-					 x->region[DEV_SLOTS] + dev_offset(c->to),
-					 (const char *)x->d->base[DEV_HOST_SLOTS] +
-						 dev_offset(c->from),
-					 c->bytes, x->gpu.upload),
-				 "an expert's copy", e);
-		} else if (c->kind == COMMAND_EXPERT) {
+		if (c->kind == COMMAND_COPY)
+			rc = load_copy(x, c, e);
+		else if (c->kind == COMMAND_EXPERT)
 			rc = load_entry(x, c, e);
-		} else {
+		else if (c->kind == COMMAND_RESULT)
+			rc = load_result(x, c, e);
+		else
 			x->failed[fails++ % ENTRIES] = *c;
-		}
 	}
-	if (rc || !fails)
-		return rc;
-	rc = gpu_write(&x->gpu, x->fails, x->failed, fails * sizeof(*x->failed), e);
-	if (!rc)
-		rc = start(x, x->fails, 0, fails, e);
-	return rc ? rc : gpu_wait(&x->gpu, e);
+	return rc ? rc : load_fails(x, fails, e);
 }
 
 static int settle(struct executor *base, struct err *e)
@@ -287,10 +341,10 @@ static int fetch_results(struct cuda_executor *x, const struct command *list, ui
 
 	for (uint32_t i = from; !rc && i < n; i++)
 		rc = try(x,
-			 x->gpu.call.to_host(
-				 (char *)x->d->base[DEV_HOST_OUT] + dev_offset(list[i].to),
-				 x->region[DEV_WORK] + dev_offset(list[i].from), list[i].bytes,
-				 x->gpu.work),
+			 x->gpu.call.to_host((char *)x->d->base[DEV_HOST_OUT] +
+						     dev_offset(list[i].to),
+					     x->region[DEV_WORK] + dev_offset(list[i].from),
+					     list[i].bytes, x->gpu.work),
 			 "results", e);
 	return rc ? rc : gpu_wait(&x->gpu, e);
 }
@@ -332,15 +386,19 @@ static int run(struct executor *base, const struct command *list, uint32_t from,
 	return fetch_results(x, list, end, n, e);
 }
 
-static int pairs(struct executor *base, const struct frame *f, uint32_t layer, uint32_t n,
-		 uint32_t *state, uint16_t *expert, struct err *e)
+static int pairs(struct executor *base, const struct frame *f, uint32_t layer, uint32_t rows,
+		 uint32_t *state, uint16_t *expert, uint16_t *in, struct err *e)
 {
 	struct cuda_executor *x = self(base);
-	uint64_t at = f->expert + 2ull * layer * f->rows * x->d->shape.top_k;
-	int rc = gpu_read(&x->gpu, state, x->region[DEV_WORK] + f->state, n * sizeof(*state), e);
+	const struct dev_shape *s = &x->d->shape;
+	uint64_t n = (uint64_t)rows * s->top_k, at = f->expert + 2ull * layer * f->rows * s->top_k;
+	cu_address work = x->region[DEV_WORK];
+	int rc = gpu_read(&x->gpu, state, work + f->state, n * sizeof(*state), e);
 
+	if (!rc)
+		rc = gpu_read(&x->gpu, expert, work + at, n * sizeof(*expert), e);
 	return rc ? rc
-		  : gpu_read(&x->gpu, expert, x->region[DEV_WORK] + at, n * sizeof(*expert), e);
+		  : gpu_read(&x->gpu, in, work + f->x, (uint64_t)rows * s->width * sizeof(*in), e);
 }
 
 int cuda_executor_open(struct cuda_executor *x, const char *library, unsigned ordinal,

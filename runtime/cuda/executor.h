@@ -1,8 +1,8 @@
 /*
- * The executor of command lists on a GPU: the same lists as runtime/lists/host.h, carried out by the
- * kernel of drivers/cuda. A pass is one launch, and one more each time it has had to wait for
- * experts; experts are copied on a stream of their own, and each is computed as soon as it is there.
- * Called by this folder's main and by tests.
+ * The executor of command lists on a GPU: the same lists as runtime/lists/host.h, carried out by
+ * the kernel of drivers/cuda. A pass is one launch, and one more each time it has had to wait for
+ * experts; experts are copied on a stream of their own, and each is computed as soon as it is
+ * there. Called by this folder's main and by tests.
  */
 #ifndef RUNTIME_CUDA_EXECUTOR_H
 #define RUNTIME_CUDA_EXECUTOR_H
@@ -32,12 +32,13 @@ struct cuda_executor {
 	struct gpu gpu;
 	struct device *d;
 	cu_address region[DEV_REGIONS], table, launch, list, fails;
-	const char *listed;  /* whose copy is at `list` */
-	struct launch *staged;       /* pinned, as the next two */
-	struct dev_expert *entry;    /* [ENTRIES]: what the table is given, in turn */
-	struct command *failed;      /* [ENTRIES]: FAIL commands */
+	const char *listed;           /* whose copy is at `list` */
+	struct launch *staged;        /* pinned, as the next three */
+	struct dev_expert *entry;     /* [ENTRIES]: what the table is given, in turn */
+	struct command *failed;       /* [ENTRIES]: FAIL commands */
+	uint32_t *pair_done;          /* PAIR_DONE */
 	uint32_t next_entry, written; /* of `entry`: the next; since all were copied */
-	cu_event order; /* what is on `work` when an upload begins */
+	cu_event order;               /* what is on `work` when an upload begins */
 	struct arrival arrival[ENTRIES];
 	uint32_t arrived, arriving; /* counts: entries made, copies begun */
 	uint64_t launches, uploads;

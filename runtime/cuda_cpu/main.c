@@ -10,6 +10,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* Bytes a second of a copy: so many that experts are computed on the CPU now and then. */
+#define COPY_RATE 1000000000
+
 struct stand_in {
 	struct executor x; /* first */
 	struct device *d;
@@ -35,6 +38,7 @@ static int open_device(struct executor *x, struct device *d, const struct server
 	}
 	d->table = take((uint64_t)d->shape.layers * d->shape.experts * sizeof(*d->table));
 	i->d = d;
+	d->copy_rate = COPY_RATE;
 	i->host =
 		there && d->table ? host_open(d, &s->kernels, s->team, s->at.plan->workers) : NULL;
 	return i->host ? 0 : err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory to stand in for a GPU");
@@ -80,16 +84,18 @@ static int settle(struct executor *x, struct err *e)
 	return 0;
 }
 
-static int pairs(struct executor *x, const struct frame *f, uint32_t layer, uint32_t n,
-		 uint32_t *state, uint16_t *expert, struct err *e)
+static int pairs(struct executor *x, const struct frame *f, uint32_t layer, uint32_t rows,
+		 uint32_t *state, uint16_t *expert, uint16_t *in, struct err *e)
 {
 	const struct device *d = ((struct stand_in *)x)->d;
 	const char *work = d->base[DEV_WORK];
 	uint64_t at = f->expert + 2ull * layer * f->rows * d->shape.top_k;
+	size_t n = (size_t)rows * d->shape.top_k;
 
 	(void)e;
 	memcpy(state, work + f->state, n * sizeof(*state));
 	memcpy(expert, work + at, n * sizeof(*expert));
+	memcpy(in, work + f->x, (size_t)rows * d->shape.width * sizeof(*in));
 	return 0;
 }
 

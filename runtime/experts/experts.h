@@ -5,6 +5,7 @@
 #ifndef RUNTIME_EXPERTS_EXPERTS_H
 #define RUNTIME_EXPERTS_EXPERTS_H
 
+#include "ipc/command.h"
 #include "model/ffn.h"
 #include "runtime/experts/hint.h"
 #include "runtime/experts/slots.h"
@@ -50,6 +51,13 @@ struct load {
 	uint32_t round;
 	uint32_t slot[BATCHES][LOAD_EXPERTS], pinned[BATCHES];
 	uint64_t generation; /* of cuda, when they were pinned */
+	/* the pairs that wait, as `cuda` says, and the rows [rows][x_stride] in its object */
+	struct missing_pair *pair;
+	uint32_t pairs, *list; /* list: of one expert */
+	const uint16_t *x;
+	uint32_t results;    /* outputs in this list so far */
+	uint64_t copy_rate;  /* of the GPU, bytes a second; 0: not known */
+	double compute_rate; /* of an expert's bytes, computed here for a few rows; 0: unknown */
 };
 
 struct experts {
@@ -111,6 +119,14 @@ noreturn void experts_loop(struct experts *x);
 /* load.c: what cuda asks for. Whether there was a message. */
 bool load_serve(struct experts *x, uint32_t batch);
 bool load_open(struct experts *x);
+/* compute.c: an expert computed here instead of on the GPU. How many pairs wait for it. */
+uint32_t load_pairs_of(const struct experts *x, uint32_t id);
+/* Whether it is, where slot `to` of the GPU would be taken for it (SLOT_NONE: there is none). */
+bool load_computes(const struct experts *x, uint32_t to, uint32_t layer, uint32_t id,
+		   uint32_t pairs);
+/* Does it, for as many pairs as one list has room for: the commands, and how many. */
+uint32_t load_compute(struct experts *x, const struct msg *m, uint32_t id,
+		      const struct weight mlp[3], struct command *out);
 /* A predecessor's lists still copy from slots that nobody has pinned now: waits for them. */
 void load_take_over(struct experts *x);
 

@@ -13,7 +13,7 @@
 
 #define TENANT_NONE UINT32_MAX
 
-_Static_assert(LOAD_COMMANDS >= (LIST_EXPERT_COMMANDS + 1) * LOAD_EXPERTS &&
+_Static_assert(LOAD_COMMANDS >= (LIST_EXPERT_COMMANDS + 1) * LOAD_EXPERTS + LOAD_RESULTS &&
 		       LOAD_BYTES >=
 			       sizeof(struct list_head) + LOAD_COMMANDS * sizeof(struct command),
 	       "a list of experts fits");
@@ -22,13 +22,16 @@ bool load_open(struct experts *x)
 {
 	struct load *k = &x->load;
 	const struct plan *p = x->s.at.plan;
+	uint32_t most = p->rows[0] > p->rows[1] ? p->rows[0] : p->rows[1];
 
 	if (!p->gpu)
 		return true;
 	k->tenant = server_array(p->gpu_slots, sizeof(*k->tenant));
 	k->used = server_array(p->gpu_slots, sizeof(*k->used));
 	k->want = server_array(p->experts, sizeof(*k->want));
-	if (!k->tenant || !k->used || !k->want)
+	k->pair = server_array((size_t)most * p->top_k, sizeof(*k->pair));
+	k->list = server_array((size_t)most * p->top_k, sizeof(*k->list));
+	if (!k->tenant || !k->used || !k->want || !k->pair || !k->list)
 		return false;
 	memset(k->tenant, 0xff, p->gpu_slots * sizeof(*k->tenant));
 	memset(k->used, 0, p->gpu_slots * sizeof(*k->used));
@@ -64,11 +67,14 @@ void load_take_over(struct experts *x)
 	}
 }
 
-/* The GPU's slot for another expert: an empty one, or that of the expert worth least. */
+/*
+ * The GPU's slot for another expert: an empty one, or that of the expert worth least; SLOT_NONE if
+ * all are of this list.
+ */
 static uint32_t take_slot(struct experts *x)
 {
 	struct load *k = &x->load;
-	uint32_t best = 0, experts = x->s.at.plan->experts;
+	uint32_t best = SLOT_NONE, experts = x->s.at.plan->experts;
 	uint64_t least = UINT64_MAX;
 
 	for (uint32_t i = 0; i < k->slots; i++) {
@@ -94,6 +100,7 @@ static uint32_t take_slot(struct experts *x)
 static uint32_t bring(struct experts *x, const struct msg *m, uint32_t id, uint32_t slot,
 		      struct command *out)
 {
+	uint32_t count = load_pairs_of(x, id), n;
 	const struct plan *p = x->s.at.plan;
 	struct load *k = &x->load;
 	struct slot_failure why;
@@ -112,8 +119,13 @@ static uint32_t bring(struct experts *x, const struct msg *m, uint32_t id, uint3
 		count_add(x->s.at.log, COUNT_READ_ERRORS, 1);
 		return 1;
 	}
-	k->slot[b][k->pinned[b]++] = slot;
 	to = take_slot(x);
+	if (load_computes(x, to, m->layer, id, count)) {
+		n = load_compute(x, m, id, mlp, out);
+		slots_unpin(&x->slots, slot);
+		return n;
+	}
+	k->slot[b][k->pinned[b]++] = slot;
 	count_add(x->s.at.log, COUNT_GPU_LOADS, 1);
 	k->tenant[to] = m->layer * p->experts + id;
 	k->used[to] = k->round;
@@ -129,9 +141,21 @@ static uint32_t read_slots(const struct experts *x)
 
 	if (!attach_read_u64(a, OBJ_CUDA, a->layout.cuda_record, sizeof(struct cuda_record),
 			     offsetof(struct cuda_record, slots), &n) ||
-	    !n || n > a->plan->gpu_slots)
-		return 1;
+	    n > a->plan->gpu_slots)
+		return 0;
 	return (uint32_t)n;
+}
+
+/* Bytes a second that the GPU copies, as it has measured. */
+static uint64_t read_rate(const struct experts *x)
+{
+	const struct attach *a = &x->s.at;
+	uint64_t rate;
+
+	return attach_read_u64(a, OBJ_CUDA, a->layout.cuda_record, sizeof(struct cuda_record),
+			       offsetof(struct cuda_record, copy_rate), &rate)
+		       ? rate
+		       : 0;
 }
 
 /* Asks for as many of the experts as one list may bring; how many. */
@@ -143,7 +167,6 @@ static uint32_t ask(struct experts *x, const struct msg *m, const uint16_t *want
 	uint32_t most = p->slots / 4 ? p->slots / 4 : 1, asked = 0;
 
 	most = most < LOAD_EXPERTS ? most : LOAD_EXPERTS;
-	most = most < x->load.slots ? most : x->load.slots;
 	while (asked < n && asked < most) {
 		slot[asked] = slots_find(&x->slots, m->layer, want[asked], queue);
 		count_add(x->s.at.log, slot[asked] == SLOT_NONE ? COUNT_MISSES : COUNT_HITS, 1);
@@ -167,18 +190,26 @@ static uint32_t ask(struct experts *x, const struct msg *m, const uint16_t *want
 static bool read_missing(struct experts *x, const struct msg *m, uint32_t *n)
 {
 	const struct attach *a = &x->s.at;
+	const struct plan *p = a->plan;
 	const char *base = attach_at(a, OBJ_CUDA, a->layout.cuda_missing[m->batch]);
+	struct load *k = &x->load;
 	struct gpu_missing head;
 
 	memcpy(&head, base, sizeof(head));
 	*n = head.n;
-	if (head.seq != m->seq || !head.n || head.n > a->plan->experts ||
-	    !x->s.model.layer[m->layer].is_moe)
+	if (head.seq != m->seq || !head.n || head.n > p->experts ||
+	    head.pairs > m->rows * p->top_k || !x->s.model.layer[m->layer].is_moe)
 		return false;
-	memcpy(x->load.want, base + sizeof(head), head.n * sizeof(uint16_t));
+	memcpy(k->want, base + sizeof(head), head.n * sizeof(uint16_t));
 	for (uint32_t i = 0; i < head.n; i++)
-		if (x->load.want[i] >= a->plan->experts)
+		if (k->want[i] >= p->experts)
 			return false;
+	k->pairs = head.pairs;
+	memcpy(k->pair, base + missing_pairs(p->experts), head.pairs * sizeof(*k->pair));
+	for (uint32_t i = 0; i < head.pairs; i++)
+		if (k->pair[i].pair >= m->rows * p->top_k || k->pair[i].expert >= p->experts)
+			return false;
+	k->x = (const void *)(base + missing_rows(p->experts, p->rows[m->batch], p->top_k));
 	return true;
 }
 
@@ -193,6 +224,8 @@ static void answer(struct experts *x, const struct msg *m, uint32_t n)
 	struct msg load = *m;
 
 	k->slots = read_slots(x);
+	k->copy_rate = read_rate(x);
+	k->results = 0;
 	asked = ask(x, m, k->want, n, slot);
 
 	k->generation = server_gpu(&x->s);

@@ -148,6 +148,9 @@ static bool fields_ok(const struct device *d, const struct command *c)
 		return s->experts || !(c->flags & COMMAND_ROUTED);
 	case COMMAND_EXPERT:
 		return c->id < s->experts && (!c->expert.data[0] || expert_ok(d, c));
+	case COMMAND_RESULT:
+		return c->n < (uint64_t)c->rows * s->top_k && c->layer < s->layers &&
+		       c->bytes == 4ull * s->hidden && in(d, DEV_HOST_RESULT, c->from, c->bytes, 4);
 	case COMMAND_FAIL:
 		return c->bytes && c->id < s->experts;
 	default:

@@ -26,6 +26,7 @@ struct device {
 	uint64_t bytes[DEV_REGIONS]; /* of each region; 0: there is none */
 	struct dev_expert *table;    /* [layers][experts]: the executor's own */
 	uint32_t row_max;            /* the longest row that NORM and ENTER make */
+	uint64_t copy_rate; /* bytes a second from host memory, as the executor has measured */
 };
 
 static inline size_t device_table_at(const struct device *d, uint32_t layer, uint32_t expert)

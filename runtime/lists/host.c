@@ -503,6 +503,17 @@ static void do_fail(const struct job *j)
 	}
 }
 
+static void do_result(const struct job *j)
+{
+	uint32_t *state = (uint32_t *)in_frame(j, j->f->state) + j->c->n;
+
+	if (j->w->index || *state != PAIR_WAITS)
+		return;
+	memcpy((float *)in_frame(j, j->f->f) + (size_t)j->c->n * j->s->width, at(j, j->c->from),
+	       j->c->bytes);
+	*state = PAIR_DONE;
+}
+
 static void (*const commands[COMMAND_KINDS])(const struct job *) = {
 	[COMMAND_COPY] = do_copy,       [COMMAND_PAGE] = do_page,
 	[COMMAND_NORM] = do_norm,       [COMMAND_MATMUL] = do_matmul,
@@ -512,6 +523,7 @@ static void (*const commands[COMMAND_KINDS])(const struct job *) = {
 	[COMMAND_FINITE] = do_finite,   [COMMAND_CHOOSE] = do_choose,
 	[COMMAND_EXPERTS] = do_experts, [COMMAND_COMBINE] = do_combine,
 	[COMMAND_EXPERT] = do_expert,   [COMMAND_FAIL] = do_fail,
+	[COMMAND_RESULT] = do_result,
 };
 
 /* ---- Lists ---- */

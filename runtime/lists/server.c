@@ -1,40 +1,10 @@
 /* The server `cuda`; see server.h. */
-#include "runtime/lists/server.h"
-
-#include "model/list.h"
+#include "runtime/lists/lists.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* A list on its way: one of each batch. */
-struct running {
-	bool active;
-	bool waits;   /* for experts */
-	bool loading; /* experts' list is under way, and popped when it is done with their slots */
-	struct msg msg;
-	char *list; /* [plan.list_bytes], private: what was checked is what is executed */
-	uint32_t n, done;
-};
-
-struct lists {
-	struct server s;
-	struct executor *x;
-	struct device d;
-	struct record record; /* struct cuda_record */
-	struct ring_end list[BATCHES], load[BATCHES];
-	struct running run[BATCHES];
-	struct list_layout in[BATCHES];
-	struct list_out out[BATCHES][2];
-	struct command *loads, *evicted; /* [LOAD_COMMANDS] each, private */
-	uint32_t *tenant;      /* [gpu_slots]: layer * experts + expert, UINT32_MAX: none */
-	uint8_t *mirrored;     /* [pages]: the device has the page */
-	uint32_t *state;       /* of the pairs of a list that has stopped */
-	uint16_t *expert;
-	uint8_t *wanted; /* [experts] */
-	uint32_t slots;  /* experts that the device has room for */
-};
 
 const struct server *lists_server(const struct lists *l)
 {
@@ -54,6 +24,8 @@ static void set_regions(struct lists *l)
 	d->bytes[DEV_SLOTS] = p->gpu_slots * p->slot_bytes;
 	d->bytes[DEV_HOST_SLOTS] = l->s.at.bytes[OBJ_SLOTS];
 	d->base[DEV_HOST_SLOTS] = l->s.at.object[OBJ_SLOTS];
+	d->bytes[DEV_HOST_RESULT] = l->s.at.layout.bytes[OBJ_EXPERTS];
+	d->base[DEV_HOST_RESULT] = l->s.at.object[OBJ_EXPERTS];
 	d->bytes[DEV_HOST_OUT] = l->s.at.layout.bytes[OBJ_CUDA];
 	d->base[DEV_HOST_OUT] = l->s.at.object[OBJ_CUDA];
 }
@@ -77,8 +49,8 @@ static bool make_room(struct lists *l)
 	l->state = server_array(pairs, sizeof(*l->state));
 	l->expert = server_array(pairs, sizeof(*l->expert));
 	l->wanted = server_array(p->experts, 1);
-	if (!there || !l->loads || !l->evicted || !l->tenant || !l->mirrored || !l->state || !l->expert ||
-	    !l->wanted)
+	if (!there || !l->loads || !l->evicted || !l->tenant || !l->mirrored || !l->state ||
+	    !l->expert || !l->wanted)
 		return false;
 	memset(l->tenant, 0xff, p->gpu_slots * sizeof(*l->tenant));
 	memset(l->mirrored, 0, p->pages);
@@ -96,12 +68,8 @@ struct lists *lists_open(struct executor *x, const char *generation, struct err 
 		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
 	if (!l || server_open(&l->s, ROLE_CUDA, generation, e))
 		return NULL;
-	/* nobody reads it: router and experts count what there is to be shown of lists */
-	l->s.at.log = calloc(1, sizeof(*l->s.at.log));
-	if (!l->s.at.log) {
-		err_exit(e, STATUS_MEMORY, -ENOMEM, "no memory");
-		return NULL;
-	}
+	/* init alone looks at it: router and experts count what there is to be shown of lists */
+	l->s.at.log = attach_at(&l->s.at, OBJ_CUDA, l->s.at.layout.cuda_log);
 	l->x = x;
 	p = l->s.at.plan;
 	c = l->s.model.config;
@@ -125,24 +93,18 @@ struct lists *lists_open(struct executor *x, const char *generation, struct err 
 	if (x->open(x, &l->d, &l->s, e))
 		return NULL;
 	l->slots = (uint32_t)(l->d.bytes[DEV_SLOTS] / p->slot_bytes);
-	if (!l->slots && p->experts) {
-		err_exit(e, STATUS_MEMORY, -ENOMEM,
-			 "the GPU's memory has no room for a single expert");
-		return NULL;
-	}
 	return l;
 }
 
-/* The device is of no more use if rc is not 0: init starts another process, which begins anew. */
-static void need(int rc, const struct err *e)
+/* ---- Lists of passes ---- */
+
+void lists_need(int rc, const struct err *e)
 {
 	if (rc)
 		_exit(server_die(ROLE_CUDA, e));
 }
 
-/* ---- Lists of passes ---- */
-
-static struct cuda_record *draft(struct lists *l)
+struct cuda_record *lists_draft(struct lists *l)
 {
 	struct cuda_record *d = l->record.draft;
 
@@ -169,7 +131,7 @@ static const uint32_t *pages_of(const struct lists *l, uint32_t b)
 	return (const void *)(l->run[b].list + l->in[b].page);
 }
 
-static const struct command *commands_of(const struct lists *l, uint32_t b)
+const struct command *lists_commands(const struct lists *l, uint32_t b)
 {
 	return (const void *)(l->run[b].list + l->in[b].command);
 }
@@ -194,7 +156,7 @@ static int take_list(struct lists *l, uint32_t b, struct err *e)
 	l->d.base[DEV_HOST_LIST] = r->list;
 	l->d.bytes[DEV_HOST_LIST] = a->plan->list_bytes[b];
 	for (uint32_t i = 0; !rc && i < head.commands; i++) {
-		const struct command *c = &commands_of(l, b)[i];
+		const struct command *c = &lists_commands(l, b)[i];
 
 		rc = c->batch != b || c->kind == COMMAND_EXPERT || dev_region(c->to) == DEV_SLOTS
 			     ? err_set(e, -EBADMSG, "a command that passes do not have")
@@ -222,9 +184,9 @@ static void mirror_page(struct lists *l, uint32_t page)
 	if (l->mirrored[page])
 		return;
 	l->mirrored[page] = 1;
-	need(l->x->put(l->x, page * bytes, attach_at(a, OBJ_KV, a->layout.kv_pages + page * bytes),
-		       bytes, &e),
-	     &e);
+	lists_need(l->x->put(l->x, page * bytes,
+			     attach_at(a, OBJ_KV, a->layout.kv_pages + page * bytes), bytes, &e),
+		   &e);
 }
 
 /* Pages that the device has not met: what is in them was computed before its time. */
@@ -235,7 +197,7 @@ static void mirror_pages(struct lists *l, uint32_t b)
 	for (uint32_t i = 0; i < head->pages; i++)
 		mirror_page(l, pages_of(l, b)[i]);
 	for (uint32_t i = 0; i < l->run[b].n; i++) {
-		const struct command *c = &commands_of(l, b)[i];
+		const struct command *c = &lists_commands(l, b)[i];
 
 		if (c->kind == COMMAND_PAGE) {
 			mirror_page(l, c->page_from);
@@ -259,7 +221,7 @@ static void leave_store(struct lists *l, uint32_t b)
 	*head = (struct store_head){
 		.seq = r->msg.seq, .rows = r->msg.rows, .first_layer = UINT32_MAX};
 	for (uint32_t i = 0; i < r->n; i++) {
-		const struct command *c = &commands_of(l, b)[i];
+		const struct command *c = &lists_commands(l, b)[i];
 
 		if (c->kind == COMMAND_PAGE && head->copies <= a->plan->places)
 			copy[head->copies++] = (struct pass_copy){
@@ -285,7 +247,7 @@ static void leave_store(struct lists *l, uint32_t b)
 /* The list has ended: its results are there. */
 static void finish(struct lists *l, uint32_t b)
 {
-	struct cuda_record *d = draft(l);
+	struct cuda_record *d = lists_draft(l);
 	struct running *r = &l->run[b];
 	struct msg m = r->msg;
 
@@ -314,24 +276,32 @@ static void ask(struct lists *l, uint32_t b)
 	const struct attach *a = &l->s.at;
 	const struct plan *p = a->plan;
 	struct running *r = &l->run[b];
-	const struct command *c = &commands_of(l, b)[r->done];
+	const struct command *c = &lists_commands(l, b)[r->done];
 	struct gpu_missing *g = attach_at(a, OBJ_CUDA, a->layout.cuda_missing[b]);
 	uint16_t *id = (void *)(g + 1);
-	struct cuda_record *d = draft(l);
+	struct missing_pair *pair = (void *)((char *)g + missing_pairs(p->experts));
+	uint16_t *in = (void *)((char *)g + missing_rows(p->experts, p->rows[b], p->top_k));
+	struct cuda_record *d = lists_draft(l);
 	uint32_t pairs = c->rows * p->top_k;
 	struct msg m = r->msg;
 	struct err e = {0};
 
-	need(l->x->pairs(l->x, &l->d.frame[b], c->layer, pairs, l->state, l->expert, &e), &e);
+	lists_need(
+		l->x->pairs(l->x, &l->d.frame[b], c->layer, c->rows, l->state, l->expert, in, &e),
+		&e);
 	memset(l->wanted, 0, p->experts);
-	for (uint32_t i = 0; i < pairs; i++)
-		if (l->state[i] == PAIR_WAITS)
-			l->wanted[l->expert[i]] = 1;
+	*g = (struct gpu_missing){0};
+	for (uint32_t i = 0; i < pairs; i++) {
+		if (l->state[i] != PAIR_WAITS)
+			continue;
+		l->wanted[l->expert[i]] = 1;
+		pair[g->pairs++] = (struct missing_pair){.pair = i, .expert = l->expert[i]};
+	}
 	m.kind = MSG_MISSING;
 	m.layer = c->layer;
 	m.generation = a->generation;
 	m.seq = msg_seq(msg_pass(m.seq, p->layers), p->layers, c->layer + 1);
-	*g = (struct gpu_missing){.seq = m.seq};
+	g->seq = m.seq;
 	for (uint32_t i = 0; i < p->experts; i++)
 		if (l->wanted[i])
 			id[g->n++] = (uint16_t)i;
@@ -348,9 +318,9 @@ static bool settle(struct lists *l)
 
 	if (!l->run[0].loading && !l->run[1].loading)
 		return false;
-	need(l->x->settle(l->x, &e), &e);
+	lists_need(l->x->settle(l->x, &e), &e);
 	for (uint32_t b = 0; b < BATCHES; b++) {
-		draft(l)->load_head[b] += l->run[b].loading;
+		lists_draft(l)->load_head[b] += l->run[b].loading;
 		l->run[b].loading = false;
 	}
 	return true;
@@ -364,8 +334,10 @@ static void execute(struct lists *l, uint32_t b)
 
 	l->d.base[DEV_HOST_LIST] = r->list;
 	l->d.bytes[DEV_HOST_LIST] = l->s.at.plan->list_bytes[b];
-	need(l->x->run(l->x, commands_of(l, b), r->done, r->n, &r->done, &e), &e);
+	server_progress(&l->s, r->msg.seq, b);
+	lists_need(l->x->run(l->x, lists_commands(l, b), r->done, r->n, &r->done, &e), &e);
 	settled = settle(l);
+	server_progress(&l->s, UINT64_MAX, 0);
 	if (r->done == r->n)
 		finish(l, b);
 	else
@@ -379,7 +351,7 @@ static void drop(struct lists *l, uint32_t b)
 {
 	bool settled = settle(l);
 
-	draft(l)->list_head[b]++;
+	lists_draft(l)->list_head[b]++;
 	l->run[b].active = l->run[b].waits = false;
 	record_commit(&l->record);
 	if (settled)
@@ -414,7 +386,7 @@ static bool serve_list(struct lists *l, uint32_t b)
 		return false;
 	r->msg.batch = b;
 	if (rc == -EPROTO) {
-		server_refuse_record(&l->s, &draft(l)->refused, ROLE_ROUTER);
+		server_refuse_record(&l->s, &lists_draft(l)->refused, ROLE_ROUTER);
 		record_commit(&l->record);
 		return true;
 	}
@@ -423,133 +395,12 @@ static bool serve_list(struct lists *l, uint32_t b)
 		return true;
 	}
 	if (rc < 0 || take_list(l, b, &e)) {
-		server_refuse(&l->s, &draft(l)->refused, &r->msg, b, ROLE_ROUTER);
+		server_refuse(&l->s, &lists_draft(l)->refused, &r->msg, b, ROLE_ROUTER);
 		drop(l, b);
 		return true;
 	}
 	r->active = true;
 	mirror_pages(l, b);
-	return true;
-}
-
-/* ---- Lists that bring experts ---- */
-
-/* Nobody finds an expert in a slot that is being filled with another: how many commands. */
-static uint32_t evict(struct lists *l, uint32_t slot, struct command *out)
-{
-	uint32_t experts = l->s.at.plan->experts;
-
-	if (l->tenant[slot] == UINT32_MAX)
-		return 0;
-	*out = (struct command){.kind = COMMAND_EXPERT,
-				.layer = l->tenant[slot] / experts,
-				.id = (uint16_t)(l->tenant[slot] % experts)};
-	l->tenant[slot] = UINT32_MAX;
-	return 1;
-}
-
-/* All of it in one slot; which. */
-static bool one_slot(const struct lists *l, dev_addr a, uint64_t bytes, uint32_t *slot)
-{
-	uint64_t each = l->s.at.plan->slot_bytes, at = dev_offset(a);
-
-	*slot = (uint32_t)(at / each);
-	return dev_region(a) == DEV_SLOTS && *slot < l->slots &&
-	       bytes <= each - at % each;
-}
-
-static int check_load(struct lists *l, uint32_t b, const struct command *c, uint32_t n,
-		      struct err *e)
-{
-	uint32_t slot, other;
-
-	for (uint32_t i = 0; i < n; i++) {
-		int rc = command_check(&l->d, &c[i], e);
-		bool good = true;
-
-		if (rc)
-			return rc;
-		switch (c[i].kind) {
-		case COMMAND_COPY:
-			good = one_slot(l, c[i].to, c[i].bytes, &slot);
-			break;
-		case COMMAND_EXPERT:
-			good = one_slot(l, c[i].expert.data[0], 1, &slot) &&
-			       one_slot(l, c[i].expert.data[1], 1, &other) && other == slot &&
-			       one_slot(l, c[i].expert.data[2], 1, &other) && other == slot;
-			break;
-		case COMMAND_FAIL:
-			good = c[i].batch == b;
-			break;
-		default:
-			good = false;
-		}
-		if (!good)
-			return err_set(e, -EBADMSG, "a command that lists of experts do not have");
-	}
-	return 0;
-}
-
-static void run_load(struct lists *l, const struct command *c, uint32_t n)
-{
-	struct err e = {0};
-	uint32_t slot, out = 0;
-
-	for (uint32_t i = 0; i < n; i++)
-		if (c[i].kind == COMMAND_COPY && one_slot(l, c[i].to, 1, &slot))
-			out += evict(l, slot, &l->evicted[out]);
-	need(l->x->load(l->x, l->evicted, out, &e), &e);
-	need(l->x->load(l->x, c, n, &e), &e);
-	for (uint32_t i = 0; i < n; i++)
-		if (c[i].kind == COMMAND_EXPERT && one_slot(l, c[i].expert.data[0], 1, &slot))
-			l->tenant[slot] = c[i].layer * l->s.at.plan->experts + c[i].id;
-}
-
-static bool serve_load(struct lists *l, uint32_t b)
-{
-	const struct attach *a = &l->s.at;
-	const struct cuda_record *d = l->record.draft;
-	struct running *r = &l->run[b];
-	struct list_head head;
-	struct err e = {0};
-	struct msg m;
-	int rc;
-
-	if (r->loading)
-		return false;
-	rc = server_take(&l->s, &l->load[b], d->load_head[b], MSG_LOAD, b, &m, &e);
-	if (rc == 0)
-		return false;
-	m.batch = b;
-	if (rc == -EPROTO) {
-		server_refuse_record(&l->s, &draft(l)->refused, ROLE_EXPERTS);
-		record_commit(&l->record);
-		return true;
-	}
-	memcpy(&head, attach_at(a, OBJ_EXPERTS, a->layout.experts_load[b]), sizeof(head));
-	if (rc > 0 && r->waits && m.layer == commands_of(l, b)[r->done].layer &&
-	    msg_pass(m.seq, a->plan->layers) == msg_pass(r->msg.seq, a->plan->layers)) {
-		if (head.seq == m.seq && head.commands <= LOAD_COMMANDS) {
-			memcpy(l->loads,
-			       (const char *)attach_at(a, OBJ_EXPERTS, a->layout.experts_load[b]) +
-				       sizeof(head),
-			       head.commands * sizeof(*l->loads));
-			rc = check_load(l, b, l->loads, head.commands, &e);
-		} else {
-			rc = -EBADMSG;
-		}
-		r->waits = false; /* what is still missing is asked for again */
-		if (!rc) {
-			run_load(l, l->loads, head.commands);
-			r->loading = true;
-			return true;
-		}
-	}
-	if (rc < 0)
-		server_refuse(&l->s, &draft(l)->refused, &m, b, ROLE_EXPERTS);
-	draft(l)->load_head[b]++;
-	record_commit(&l->record);
-	attach_ring(a, ROLE_EXPERTS);
 	return true;
 }
 
@@ -568,7 +419,7 @@ static bool serve(struct lists *l)
 			drop(l, b);
 			return true;
 		}
-		if (serve_load(l, b) || serve_list(l, b))
+		if (lists_serve_load(l, b) || serve_list(l, b))
 			return true;
 	}
 	return false;
@@ -580,8 +431,7 @@ static bool more(void *context)
 	const struct cuda_record *d = l->record.draft;
 
 	for (uint32_t b = 0; b < BATCHES; b++) {
-		if ((!l->run[b].loading &&
-		     server_pending(&l->s, &l->load[b], d->load_head[b])) ||
+		if ((!l->run[b].loading && server_pending(&l->s, &l->load[b], d->load_head[b])) ||
 		    abandoned(l, b) || (l->run[b].active && !l->run[b].waits) ||
 		    (!l->run[b].active && has_room(l, b) &&
 		     server_pending(&l->s, &l->list[b], d->list_head[b])))
@@ -593,7 +443,7 @@ static bool more(void *context)
 /* What is inherited is made to agree with the neighbours' counts; their lists were another's. */
 static void repair(struct lists *l)
 {
-	struct cuda_record *d = draft(l);
+	struct cuda_record *d = lists_draft(l);
 
 	for (uint32_t b = 0; b < BATCHES; b++) {
 		server_repair_head(&l->s, &l->list[b], &d->list_head[b]);
@@ -628,14 +478,15 @@ noreturn void lists_loop(struct lists *l)
 		    sizeof(struct cuda_record));
 	repair(l);
 	wait_ready(l);
-	need(l->x->weights(l->x, l->s.model.resident, l->s.model.resident_len, &e), &e);
-	draft(l)->slots = l->slots;
-	draft(l)->ready = l->s.at.generation;
+	lists_need(l->x->weights(l->x, l->s.model.resident, l->s.model.resident_len, &e), &e);
+	lists_draft(l)->slots = l->slots;
+	lists_draft(l)->copy_rate = l->d.copy_rate;
+	lists_draft(l)->ready = l->s.at.generation;
 	record_commit(&l->record);
 	attach_ring(&l->s.at, ROLE_ROUTER);
 	for (;;) {
 		while (serve(l))
-			;
+			server_turn(&l->s);
 		server_sleep(&l->s, more, l);
 	}
 }

@@ -17,8 +17,8 @@
  */
 struct executor {
 	/*
-	 * Makes DEV_WORK, DEV_KV, DEV_WEIGHTS and DEV_SLOTS of d->bytes, and the table. DEV_SLOTS may
-	 * become smaller: by whole slots.
+	 * Makes DEV_WORK, DEV_KV, DEV_WEIGHTS and DEV_SLOTS of d->bytes, and the table. DEV_SLOTS
+	 * may become smaller: by whole slots. Sets d->copy_rate.
 	 */
 	int (*open)(struct executor *x, struct device *d, const struct server *s, struct err *e);
 	/* The weights are complete: they may be used, or copied to the device. */
@@ -32,12 +32,18 @@ struct executor {
 	 */
 	int (*run)(struct executor *x, const struct command *list, uint32_t from, uint32_t n,
 		   uint32_t *stopped, struct err *e);
-	/* A list of experts. What it copies from is read at leisure: until `settle` has returned. */
+	/*
+	 * A list of experts: COPY, EXPERT, FAIL, RESULT. What it copies from is read at leisure:
+	 * until `settle` has returned.
+	 */
 	int (*load)(struct executor *x, const struct command *list, uint32_t n, struct err *e);
 	int (*settle)(struct executor *x, struct err *e);
-	/* Of a list that has stopped in `layer`: the states and experts of its pairs. */
-	int (*pairs)(struct executor *x, const struct frame *f, uint32_t layer, uint32_t pairs,
-		     uint32_t *state, uint16_t *expert, struct err *e);
+	/*
+	 * Of a list that has stopped in `layer`: the states and experts of the pairs of its first
+	 * `rows` rows, and x, what the experts are given of them: BF16 [rows][width].
+	 */
+	int (*pairs)(struct executor *x, const struct frame *f, uint32_t layer, uint32_t rows,
+		     uint32_t *state, uint16_t *expert, uint16_t *in, struct err *e);
 };
 
 struct lists;

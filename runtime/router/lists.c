@@ -22,6 +22,18 @@ uint64_t lists_gpu(const struct router *r, uint32_t batch)
 	return gpu;
 }
 
+bool lists_wait(struct router *r)
+{
+	const struct node *n = r->s.at.node;
+
+	if (!r->s.at.plan->score || !r->s.at.plan->gpu || r->gpu_seen)
+		return false;
+	/* relaxed: init wakes everybody behind it */
+	r->gpu_seen =
+		server_gpu(&r->s) || atomic_load_explicit(&n->cuda_off, memory_order_relaxed) != 0;
+	return !r->gpu_seen;
+}
+
 /* The rows' tables, in the list behind its head. */
 static void put_rows(struct router *r, const struct list_layout *in, char *base, uint32_t batch,
 		     const struct pass_area *area, const struct pass_row *row,

@@ -56,6 +56,7 @@ struct router {
 	struct record record;
 	struct ring_end route[BATCHES];  /* from mla */
 	struct ring_end finish[BATCHES]; /* from experts */
+	bool gpu_seen;                   /* lists_wait: it has come, or will not */
 	struct ring_end done[BATCHES];   /* from cuda */
 	struct ring_end announce;        /* from the client role */
 	uint32_t *refs;                  /* [pages] running sequences that use a page */
@@ -219,6 +220,8 @@ struct step {
 /* ---- lists.c: passes that `cuda` runs ---- */
 /* The generation of cuda that may run the next pass of the batch; 0: the circle does. */
 uint64_t lists_gpu(const struct router *r, uint32_t batch);
+/* Whether a score run still waits for its GPU: what it was asked to show is what that computes. */
+bool lists_wait(struct router *r);
 /* Writes the list of the pass that `m` announces. */
 void lists_put(struct router *r, const struct msg *m, const struct pass_area *area,
 	       const struct pass_row *row, const struct pass_copy *copy, const uint32_t *pages);

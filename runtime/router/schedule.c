@@ -495,6 +495,8 @@ bool schedule(struct router *r)
 
 	while (schedule_admit(r))
 		admitted = true;
+	if (lists_wait(r))
+		return false;
 	if (h->batch[BATCH_DECODE].pass == 0)
 		started = start_health(r) || start_decode(r);
 	h = r->record.draft;

@@ -39,7 +39,17 @@ faults() {
 check "a dynamic program would be noticed" has "$(faults /bin/bash)" "asks for a loader"
 check "a file that is no program would be noticed" has "$(faults "$0")" "fixed address"
 
+# The one that is not static, because libcuda needs the C library that it was built for: it has no other.
+if [ -e build/bin/cuda ]; then
+	found=$(faults build/bin/cuda)
+	check "cuda asks for the loader and the C library, and is else as the others are" \
+		test "$found" = "asks for a loader"$'\n'"asks for a shared library"
+	check "no library but the C library" \
+		test "$(readelf -dW build/bin/cuda | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')" = libc.so.6
+fi
+
 for program in build/bin/*; do
+	[ "$program" != build/bin/cuda ] || continue
 	if [ ! -e "$program" ]; then
 		n=$((n + 1))
 		echo "ok $n # SKIP no program is built yet"

@@ -24,13 +24,12 @@
 
 enum {
 	INVALID = 1,
-	BLOCKS = 2,
 	PIECES = 64, /* allocations */
 	WAITING = 1 << 14
 };
 
 EXPORT struct fake fake_settings = {
-	.magic = FAKE_MAGIC, .memory = 1 << 30, .devices = 1, .major = 9};
+	.magic = FAKE_MAGIC, .memory = 1 << 30, .devices = 1, .major = 9, .blocks = 1};
 
 static struct fake *const fake = &fake_settings;
 
@@ -264,7 +263,7 @@ EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device)
 {
 	ENTER(device_attribute);
 	(void)device;
-	*value = attribute == CU_MULTIPROCESSOR_COUNT ? BLOCKS
+	*value = attribute == CU_MULTIPROCESSOR_COUNT ? 1
 		 : attribute == CU_CAPABILITY_MAJOR   ? (int)fake->major
 		 : attribute == CU_COOPERATIVE_LAUNCH ? 1
 		 : attribute == CU_READ_ONLY_REGISTER ? 1
@@ -311,7 +310,7 @@ EXPORT int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, cu_function 
 						       size_t shared)
 {
 	ENTER(occupancy);
-	*blocks = 1;
+	*blocks = (int)fake->blocks;
 	return f && threads == THREADS && !shared ? 0 : INVALID;
 }
 
@@ -360,7 +359,9 @@ EXPORT int cuMemsetD8Async(cu_address to, unsigned char v, size_t bytes, cu_stre
 	ENTER(fill);
 	if (!on_device(to, bytes))
 		return wrong("a fill outside of device memory");
-	return put(s, (struct task){.what = FILL, .to = (void *)(uintptr_t)to, .bytes = bytes, .value = v});
+	return put(s,
+		   (struct task){
+			   .what = FILL, .to = (void *)(uintptr_t)to, .bytes = bytes, .value = v});
 }
 
 EXPORT int cuMemcpyHtoDAsync_v2(cu_address to, const void *from, size_t bytes, cu_stream s)
@@ -368,7 +369,10 @@ EXPORT int cuMemcpyHtoDAsync_v2(cu_address to, const void *from, size_t bytes, c
 	ENTER(to_device);
 	if (!on_device(to, bytes) || on_device((uintptr_t)from, 1))
 		return wrong("a copy to where no device memory is");
-	return put(s, (struct task){.what = TO_DEVICE, .to = (void *)(uintptr_t)to, .from = from, .bytes = bytes});
+	return put(s, (struct task){.what = TO_DEVICE,
+				    .to = (void *)(uintptr_t)to,
+				    .from = from,
+				    .bytes = bytes});
 }
 
 EXPORT int cuMemcpyDtoHAsync_v2(void *to, cu_address from, size_t bytes, cu_stream s)
@@ -436,7 +440,7 @@ EXPORT int cuLaunchCooperativeKernel(cu_function f, unsigned gx, unsigned gy, un
 	cu_address run = *(const cu_address *)parameters[0];
 
 	ENTER(launch);
-	if (!f || gx > BLOCKS || gy * gz * by * bz != 1 || bx != THREADS || shared)
+	if (!f || gx > fake->blocks || gy * gz * by * bz != 1 || bx != THREADS || shared)
 		return INVALID;
 	if (!on_device(run, sizeof(struct gpu_run)))
 		return wrong("a launch with figures that are not on the device");

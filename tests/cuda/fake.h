@@ -18,6 +18,7 @@ struct fake {
 	uint32_t fail_result; /* with what; once it has, everything fails: the device is lost */
 	uint32_t no_register; /* 1: memory of the host cannot be registered */
 	uint32_t major;       /* compute capability */
+	uint32_t blocks;      /* of a multiprocessor, of which there is one */
 	/* what has happened */
 	uint32_t launches, copies;
 	uint32_t overlapped; /* launches that ran while copies of the other stream waited */

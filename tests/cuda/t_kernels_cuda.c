@@ -1,13 +1,14 @@
-/* no asan: it cannot follow the fibers' stacks */
+/* glibc, without asan: it cannot follow the fibers' stacks, and -d loads libcuda */
 /*
  * The kernels of drivers/cuda, compiled for the host (shim.h), against the executor of the CPU: the
  * same bytes after every command. First over golden checkpoints, command by command of whole
  * passes; then over random memory: ragged widths, every type of weight, contexts of several
  * segments, MTP's missing keys, zeros, largest values and subnormals. -s N chooses the seed, -n N
- * the number of random devices.
+ * the number of random devices. -d FILE: on GPU 0, by that libcuda, instead of on the host.
  */
 #include "drivers/cuda/run.h"
 #include "tests/cuda/emulate.h"
+#include "tests/cuda/on_gpu.h"
 #include "tests/list/rig.h"
 #include "tests/tap.h"
 
@@ -18,6 +19,14 @@
 
 static struct team *team;
 static uint64_t state = 1;
+static const char *library; /* -d */
+
+extern const struct cubin cuda_cubins[]; /* build/cuda */
+
+static bool kernel(struct device *d, const struct command *c, uint32_t blocks)
+{
+	return library ? on_gpu(d, c) : emulate(d, c, blocks);
+}
 
 static uint32_t random32(void)
 {
@@ -100,7 +109,7 @@ static uint32_t run_both(struct rig *r, const struct command *list, uint32_t fro
 
 	for (uint32_t i = from; i < n; i++) {
 		bool stopped = host_run(r->host, list, i, i + 1) == i;
-		bool gpu = emulate(&t->gpu, &list[i], 1 + i % 3);
+		bool gpu = kernel(&t->gpu, &list[i], 1 + i % 3);
 
 		forget_own(&r->d, t);
 		t->commands[list[i].kind]++;
@@ -457,7 +466,7 @@ static void attempt(struct lab *b, struct command c)
 	}
 	twin_open(&b->t, &b->d);
 	stopped = host_run(b->host, &c, 0, 1) == 0;
-	gpu = emulate(&b->t.gpu, &c, 1 + below(3));
+	gpu = kernel(&b->t.gpu, &c, 1 + below(3));
 	forget_own(&b->d, &b->t);
 	{ /* and of the other side, which has filled none of it since */
 		struct twin other = {.gpu = b->d};
@@ -575,11 +584,17 @@ int main(int argc, char **argv)
 	uint32_t devices = 18;
 	int option;
 
-	while ((option = getopt(argc, argv, "s:n:")) > 0) {
+	while ((option = getopt(argc, argv, "s:n:d:")) > 0) {
 		if (option == 's')
 			state = strtoull(optarg, NULL, 0);
 		else if (option == 'n')
 			devices = (uint32_t)strtoul(optarg, NULL, 0);
+		else if (option == 'd')
+			library = optarg;
+	}
+	if (library && on_gpu_open(library, cuda_cubins, &e)) {
+		printf("Bail out! %s\n", e.text);
+		return 1;
 	}
 	team = team_start(RIG_WORKERS, NULL, 0, &e);
 	diag("-s %llu repeats this", (unsigned long long)state);

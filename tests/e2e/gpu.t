@@ -39,7 +39,7 @@ for name in sorted(os.listdir(os.path.join(ROOT, "tests/golden/models"))):
     model = os.path.join(ROOT, "tests/golden/models", name)
     want = score(model)
     ok(isinstance(want, list) and want[0], f"{name}: score through the circle", want if isinstance(want, str) else "")
-    for options in (["--gpu=cpu"], ["--gpu=cpu", "--gpu-slots=1", "--chunk=7"], ["--gpu=cpu", "--gpu-slots=3", "--slots=2", "--threads=1"]):
+    for options in (["--gpu=cpu"], ["--gpu=cpu", "--gpu-slots=0"], ["--gpu=cpu", "--gpu-slots=1", "--chunk=7"], ["--gpu=cpu", "--gpu-slots=3", "--slots=2", "--threads=1"]):
         ok(score(model, *options) == want, f"{name}: {' '.join(options)}: the same bits")
 
 SHORT = {"prompt": "hello world", "max_tokens": 150, "seed": 7, "temperature": 1}
