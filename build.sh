@@ -407,25 +407,22 @@ shell_scripts() {
 	grep -lE '^#!/bin/(ba)?sh' -- $(find .ci "${roots[@]}" -type f ! -name '*.[ch]' 2>/dev/null) /dev/null || true
 }
 
-# cubin ARCH : the file of a kernel that is as new as its sources, or nothing: what a launch is given is laid out by them.
-cubin() {
-	local file=build/cuda/kernels.sm_$1.cubin
-	[ ! -e "$file" ] || [ -n "$(find ipc/command.h drivers/cuda -name '*.[ch]*' -newer "$file" -print -quit)" ] || echo "$file"
-}
+# cuda_stamp : names the kernels' sources, among them the layout of what a launch is given.
+cuda_stamp() { cat ipc/command.h drivers/cuda/*.cu drivers/cuda/*.cuh drivers/cuda/run.h | sha256sum; }
 
 # write_cubins : the object that holds what `./build.sh cuda` has compiled, a table that may be empty.
 write_cubins() {
-	local arch file made=""
+	local arch archs="" file made=""
+	[ "$(cat build/cuda/stamp 2>/dev/null)" != "$(cuda_stamp)" ] || archs=$cuda_archs # others' would misread a launch
 	mkdir -p build/cuda
 	{
 		printf '.section .data.rel.ro,"aw"\n.globl cuda_cubins\n.balign 8\ncuda_cubins:\n'
-		for arch in $cuda_archs; do
-			[ -z "$(cubin "$arch")" ] || printf '.long %s, 0\n.quad cubin_%s\n' "$arch" "$arch"
+		for arch in $archs; do
+			printf '.long %s, 0\n.quad cubin_%s\n' "$arch" "$arch"
 		done
 		printf '.quad 0, 0\n.section .rodata\n'
-		for arch in $cuda_archs; do
-			file=$(cubin "$arch")
-			[ -n "$file" ] || continue
+		for arch in $archs; do
+			file=build/cuda/kernels.sm_$arch.cubin
 			made+=" $file"
 			printf '.balign 64\ncubin_%s: .incbin "%s"\n' "$arch" "$file"
 		done
@@ -920,7 +917,8 @@ command_cuda() {
 	nvcc=$(find build/cuda/toolkit -path '*/bin/nvcc' -type f)
 	"$nvcc" --version | grep -q "release $cuda_version," || die "$nvcc is not CUDA $cuda_version"
 	out=build/cuda/kernels
-	if [ ! -e $out.ptx ] || [ -n "$(find ipc/command.h drivers/cuda -name '*.[ch]*' -newer $out.ptx -print -quit)" ]; then
+	if [ "$(cat build/cuda/stamp 2>/dev/null)" != "$(cuda_stamp)" ]; then
+		rm -f build/cuda/stamp
 		# shellcheck disable=SC2086 # a list of flags
 		printf '%s\n' $cuda_archs | xargs -P "$jobs" -I{} "$nvcc" $cuda_flags -cubin -arch=sm_{} $source -o $out.sm_{}.cubin
 		for arch in $cuda_archs; do
@@ -929,6 +927,7 @@ command_cuda() {
 		# shellcheck disable=SC2086
 		"$nvcc" $cuda_flags -ptx -arch=sm_80 $source -o $out.new.ptx
 		mv $out.new.ptx $out.ptx
+		cuda_stamp >build/cuda/stamp
 	fi
 	rm -f build/scanned # the programs have new kernels
 	ninja_run

@@ -79,7 +79,7 @@ struct plan {
 	uint32_t moe_layers;      /* main layers with routed experts */
 	uint32_t first_moe_layer; /* the first of them; 0 if there is none */
 	/*
-	 * Command lists: whether passes may go to the role `cuda`, how many experts it may keep, and
+	 * Command lists: whether passes may go to the role `cuda`, how many experts it keeps, and
 	 * what a pass takes as a list and as results (model/list.h); all 0 without it.
 	 */
 	uint32_t gpu; /* enum gpu_mode */
