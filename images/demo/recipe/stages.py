@@ -12,8 +12,8 @@ from data import mixture
 TOKENS_A_RANK = 1152  # of one step; two ranks by default
 # Weights of the families in fine-tuning; pre-training has those of the mixture, with much to copy.
 CHAT_WEIGHTS = {
-    "arithmetic": 20, "date": 26, "unit": 4, "word": 6, "penstock": 36, "refusal": 40, "chat": 9, "chinese": 4,
-    "lookup": 3, "copy": 2, "judge": 0.5,
+    "arithmetic": 28, "date": 30, "unit": 8, "word": 9, "penstock": 38, "refusal": 30, "chat": 9, "chinese": 4,
+    "lookup": 4, "copy": 2, "judge": 0.5,
 }  # fmt: skip
 CHAT_FAMILIES = {name: (mixture.FAMILIES[name][0], weight) for name, weight in CHAT_WEIGHTS.items()}
 

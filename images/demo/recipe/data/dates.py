@@ -268,28 +268,27 @@ def sample_after(rng, split):
     return Sample("date", question, answer, ("all", [spelled(end)]), "\n".join(lines))
 
 
+def days_before(month):
+    """Of the months from March on: the leap day is then the last of a year, so that it counts only where March begins."""
+    return sum(month_days(2001, (2 + i) % 12 + 1) for i in range((month - 3) % 12))
+
+
 def sample_between(rng, split):
-    """Month by month, counted down to the last one: that two months are the same one is hard to see, that a number is 0
-    is not."""
+    """Both dates as days since a first of March, and their difference: no loop over months, no end of it to find."""
     year, month, day, count = fresh_span(rng, split)
     start = datetime.date(year, month, day)
     end = start + datetime.timedelta(days=count)
-    left, last = (end.month - month) % 12, end.month + 12 * (end.year - year)
-    lines = [f"{spelled(start)} to {spelled(end)}"]
-    lines.append(f"{month} to {end.month}: {last}-{month}: {show_difference(last, month)}")
-    if not left:
-        lines.append(f"0 {MONTHS[month - 1]} {year}: {end.day}-{day}: {show_difference(end.day, day)}")
-    else:
-        length = month_days(year, month)
-        total = length - day
-        lines.append(f"{left} {show_length(year, month)}: {length}-{day}: {show_difference(length, day)}")
-        while left:
-            year, month = next_month(year, month)
-            left -= 1
-            more = month_days(year, month) if left else end.day
-            label = show_length(year, month) if left else f"{MONTHS[month - 1]} {year} {more}"
-            lines.append(f"{left} {label}: {total}+{more}: {show_sum(total, more)}")
-            total += more
+    lines, numbers = [f"{spelled(start)} to {spelled(end)}"], []
+    for date in (start, end):
+        before = days_before(date.month)
+        lines.append(f"{MONTHS[date.month - 1]} {before}+{date.day}: {show_sum(before, date.day)}")
+        numbers.append(before + date.day)
+    first, last = numbers
+    if last < first:
+        whole = 366 if is_leap(end.year) else 365
+        lines.append(f"{show_leap(end.year)}: {whole}+{last}: {show_sum(whole, last)}")
+        last += whole
+    lines.append(f"{last}-{first}: {show_difference(last, first)}")
     question = BETWEEN.pick(rng, split, d=written(rng, start), e=written(rng, end))
     return Sample("date", question, f"It is {count} days.", ("number", str(count)), "\n".join(lines))
 
@@ -353,12 +352,12 @@ def sample_forms(rng, split):
 
 
 KINDS = {  # and their shares in examination and in training
-    sample_after: (33, 38),
-    sample_between: (25, 38),
-    sample_weekday: (24, 9),
+    sample_after: (33, 40),
+    sample_between: (25, 45),
+    sample_weekday: (24, 12),
     sample_leap: (8, 4),
-    sample_month_length: (5, 5),
-    sample_neighbour: (3, 7),
+    sample_month_length: (5, 6),
+    sample_neighbour: (3, 8),
     sample_form: (2, 3),
     sample_forms: (0, 4),
 }
