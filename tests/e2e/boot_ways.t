@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # time limit: 600 s
-"""A booted node as it is on metal, and in other virtual machines: no firmware here (Debian's kernel in QEMU, the node's initramfs), the model striped
-over two NVMe drives of its own, and for its host two other ways than virtio-serial: a serial line, and vsock (whose device QEMU has not everywhere: a
-child of the guest asks over the kernel's loopback, tests/e2e/vsock_guest.c)."""
+"""A booted node as it is on metal, and in other virtual machines. One has the model striped over two NVMe drives of its own, and for its host two other
+ways than virtio-serial: a serial line, and vsock (whose device QEMU has not everywhere: a child of the guest asks over the kernel's loopback,
+tests/e2e/vsock_guest.c); Debian's kernel and the node's initramfs without firmware. The other boots from UEFI a drive with nothing but the program, and
+finds the model on a whole second drive: how 671 B parameters would lie."""
 import glob
 import os
 import re
@@ -45,9 +46,27 @@ def main(folder):
         ok(p.returncode == 0 and machine.ended(40) == 0, "and so does its end", machine.printed()[-800:])
     finally:
         machine.end()
+    separate(folder, want)
     done()
 
 
-need_machine()
+def separate(folder, want):
+    program, store = (os.path.join(folder, n) for n in ("program", "store"))
+    run("pack", DEMO, store)
+    run("settings", store, "context=1024")
+    made = run("image", "--separate", store, program, "--node", f"{NODE}/node.efi").stdout
+    ok("penstock model" not in made and os.path.getsize(program) < 24e6, "a disk without the model is small", made)
+    machine = Machine(os.path.join(folder, "b"), [store, program])
+    try:
+        ok(machine.wait_printed("the known answer has come", 100), "a program on one drive starts the model that is a whole other drive",
+           machine.printed()[-2000:])
+        ok("context 1024" in machine.printed(), "with the settings of that drive", machine.printed()[-1500:])
+        got = ask(machine.socket, "--max-tokens", "16")
+        ok(want and got == want, "and answers as ever", f"{got!r}\n{want!r}")
+    finally:
+        machine.end()
+
+
+need_machine(firmware=True)
 with tempfile.TemporaryDirectory(prefix="penstock.") as scratch:
     main(scratch)

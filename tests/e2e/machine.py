@@ -125,7 +125,10 @@ class Machine:
         s.close()
 
     def node(self, *args, **more):
-        return run("node", *args, "--socket", self.socket, **more)
+        p = run("node", *args, "--socket", self.socket, check=False, **more)
+        if p.returncode:
+            print("# node", *args, "ends with", p.returncode, p.stderr.strip(), file=sys.stderr, flush=True)
+        return p
 
     def ended(self, seconds):
         """Its exit status, once it has switched itself off; None."""

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SOCKET "/run/vsock"
+#define SOCKET "/dev/vsock_relay" /* the root is read-only */
 
 static pid_t start(char *const argv[], int out)
 {
@@ -65,7 +65,6 @@ static void client(void)
 
 	if (!log)
 		_exit(1);
-	mkdir("/run", 0755);
 	start(argv, fileno(log));
 	while (access(SOCKET, F_OK))
 		usleep(10000);
