@@ -133,18 +133,29 @@ INLINE void row_unit(vsum a[FEW], const uint8_t *w, size_t have, size_t c, const
 	}
 }
 
-/* The blocks' sums, one after the other, to the row's. */
+/*
+ * The blocks' sums, one after the other, to the row's. They go through memory: to take a register
+ * apart needs the ports that decoding is short of.
+ */
 INLINE void row_fold(__m128 t[FEW], const vsum a[FEW], const float *scale, size_t blocks, int nt,
 		     int fp8)
 {
+	_Alignas(64) float sums[FEW][4 * VR];
+
+	UNROLL
+	for (int k = 0; k < nt; k++) {
+		sum_store(sums[k], a[k]);
+		__asm__ volatile("" : "+m"(sums[k])); /* a compiler would see through it */
+	}
 	UNROLL
 	for (size_t i = 0; i < VR; i++) {
 		if (i >= blocks)
 			break;
 		UNROLL
 		for (int k = 0; k < nt; k++)
-			t[k] = fp8 ? _mm_fmadd_ps(sum_lane(a[k], i), _mm_set1_ps(scale[i]), t[k])
-				   : _mm_add_ps(t[k], sum_lane(a[k], i));
+			t[k] = fp8 ? _mm_fmadd_ps(_mm_load_ps(sums[k] + 4 * i),
+						 _mm_set1_ps(scale[i]), t[k])
+				   : _mm_add_ps(t[k], _mm_load_ps(sums[k] + 4 * i));
 	}
 }
 
