@@ -11,7 +11,7 @@
  * stored row, so a slice of a matrix is given by its stored rows [out0, out1) with the base
  * pointers unmoved. Activations x are BF16 rows whose stride `ldx` is in elements, padded with +0
  * to a multiple of 128, 64-byte aligned. Outputs are FP32. Every function needs FTZ and DAZ set in
- * the calling thread (cpu_thread_init) and allocates nothing; matmul and dot_rows use up to 72 KiB
+ * the calling thread (cpu_thread_init) and allocates nothing; matmul and dot_rows use up to 136 KiB
  * of stack.
  */
 #ifndef DRIVERS_CPU_KERNELS_H

@@ -141,11 +141,6 @@ static inline void sum_rows(float *y, const vsum t[PANEL])
 	}
 }
 
-static inline __m128 sum_lane(vsum a, size_t i)
-{
-	return i ? _mm256_extractf128_ps(a, 1) : _mm256_castps256_ps128(a);
-}
-
 #include "drivers/cpu/matmul_simd.h"
 
 void matmul_table_avx2(struct cpu_kernels *k)

@@ -20,7 +20,6 @@
  * 	dot(a, w, x)        two fma per lane, the odd element first
  * 	sum_zero, sum_add, sum_fold(a, s, t) = fma(a, s, t), sum_store(y, t)
  * 	sum_rows(y, t)      each row of PANEL registers to one sum, in the order of rows
- * 	sum_lane(a, i)      the i-th four lanes, i < VR
  *
  * Bytes and operations. Few rows: every weight byte once; 7 operations and 2 dot products per
  * activation row for 64 of them. Many rows: 256 dot products a block of 128 columns for PANEL * VR
@@ -46,7 +45,7 @@
 #define FEW    4         /* activation rows up to which the kernel for few of them is used */
 #define GROUP  128   /* activation rows whose sums are kept while a chunk of weights is decoded */
 #define AHEAD  8192  /* bytes that few rows fetch before they use them */
-#define SPREAD 32768 /* activations laid out for few rows: 64 KiB of stack */
+#define SPREAD 32768 /* activations laid out for few rows: 64 KiB of stack, widened 128 */
 #define CHUNK  4 /* blocks of 128 columns decoded together: the chunk stays in the first cache */
 
 /*
@@ -62,7 +61,8 @@ struct span {
 	size_t ldy;
 	const uint16_t *x;
 	size_t ldx, rows;
-	size_t wide; /* few rows: x is laid out by spread(), so many columns of each; else 0 */
+	const vx *few; /* few rows: x as spread() lays it out, `wide` columns of each; else NULL */
+	size_t wide;
 };
 
 /* ---- Few activation rows: reading is the limit ---- */
@@ -75,11 +75,16 @@ struct span {
  * step's.
  */
 #define WIDE (128 * VR) /* columns of a register's blocks */
+#define STEP (8 * VR)   /* activations of a vx */
 
-/* Rows [r0, r0 + nt) of x, `wide` columns of each, +0 beyond the last block of n columns. */
-static void spread(uint16_t *to, const uint16_t *x, size_t ldx, size_t n, size_t wide, int nt)
+/*
+ * The first nt rows of x, `wide` columns of each, +0 beyond the last block of n columns; then made
+ * ready, from the last to the first, where a vx takes more room.
+ */
+static void spread(vx *to, const uint16_t *x, size_t ldx, size_t n, size_t wide, int nt)
 {
 	const __m128i zero = _mm_setzero_si128();
+	uint16_t *raw = (uint16_t *)(void *)to;
 
 	for (int t = 0; t < nt; t++)
 		for (size_t k = 0; k < wide; k += 8) {
@@ -87,17 +92,20 @@ static void spread(uint16_t *to, const uint16_t *x, size_t ldx, size_t n, size_t
 			const __m128i *from =
 				(const __m128i *)(const void *)(x + (size_t)t * ldx + k);
 
-			_mm_store_si128((__m128i *)(void *)(to + (size_t)t * wide + at),
+			_mm_store_si128((__m128i *)(void *)(raw + (size_t)t * wide + at),
 					k < pad128(n) ? _mm_loadu_si128(from) : zero);
 		}
+	if (sizeof(vx) > sizeof(vbytes))
+		for (size_t i = (size_t)nt * (wide / STEP); i-- > 0;)
+			to[i] = weights(load_bytes(raw + i * STEP));
 }
 
 /*
  * One register's width of VR blocks of a row: columns [c, c + RAW / bytes) of each. `have`: bytes
  * that the row has from w on; not looked at if whole.
  */
-INLINE void row_unit(vsum a[FEW], const uint8_t *w, size_t have, size_t c, const uint16_t *x,
-		     size_t wide, int whole, int nt, int fp8)
+INLINE void row_unit(vsum a[FEW], const uint8_t *w, size_t have, size_t c, const vx *x, size_t wide,
+		     int whole, int nt, int fp8)
 {
 	const size_t bytes = fp8 ? 1 : 2;
 	vbytes raw[VR], half[2];
@@ -122,13 +130,12 @@ INLINE void row_unit(vsum a[FEW], const uint8_t *w, size_t have, size_t c, const
 			half[0] = raw[i];
 		UNROLL
 		for (int h = 0; h < 1 + fp8; h++) {
-			const uint16_t *step = x + (c + (size_t)((1 + fp8) * 8 * i + 8 * h)) * VR;
+			const vx *step = x + c / 8 + (size_t)((1 + fp8) * i + h);
 			vw ready = weights(half[h]);
 
 			UNROLL
 			for (int t = 0; t < nt; t++)
-				a[t] = dot(a[t], ready,
-					   weights(load_bytes(step + (size_t)t * wide)));
+				a[t] = dot(a[t], ready, step[(size_t)t * (wide / STEP)]);
 		}
 	}
 }
@@ -154,7 +161,7 @@ INLINE void row_fold(__m128 t[FEW], const vsum a[FEW], const float *scale, size_
 		UNROLL
 		for (int k = 0; k < nt; k++)
 			t[k] = fp8 ? _mm_fmadd_ps(_mm_load_ps(sums[k] + 4 * i),
-						 _mm_set1_ps(scale[i]), t[k])
+						  _mm_set1_ps(scale[i]), t[k])
 				   : _mm_add_ps(t[k], _mm_load_ps(sums[k] + 4 * i));
 	}
 }
@@ -184,7 +191,7 @@ INLINE void row_rest(__m128 t[FEW], const struct span *s, const uint8_t *w, size
 		if (c >= s->n - k)
 			break;
 		row_ahead(w + c * VR * bytes);
-		row_unit(a, w, (s->n - k) * bytes, c, s->x + k, s->wide, 0, nt, fp8);
+		row_unit(a, w, (s->n - k) * bytes, c, s->few + k / STEP, s->wide, 0, nt, fp8);
 	}
 	UNROLL
 	for (int i = 0; i < nt; i++) /* for the steps left out */
@@ -211,7 +218,7 @@ INLINE void row_product(__m128 t[FEW], const struct span *s, const uint8_t *row,
 		UNROLL
 		for (size_t c = 0; c < 128; c += unit) {
 			row_ahead(w + c * VR * bytes);
-			row_unit(a, w, 0, c, s->x + k, s->wide, 1, nt, fp8);
+			row_unit(a, w, 0, c, s->few + k / STEP, s->wide, 1, nt, fp8);
 		}
 		row_fold(t, a, fp8 ? s->scale + k / 128 : NULL, VR, nt, fp8);
 	}
@@ -480,9 +487,9 @@ INLINE void many_tokens(const struct span *s, size_t r0, size_t r1, int fp8)
 
 INLINE void span_product(const struct span *s, int fp8)
 {
-	for (size_t r = 0; !s->wide && r < s->rows; r += GROUP)
+	for (size_t r = 0; !s->few && r < s->rows; r += GROUP)
 		many_tokens(s, r, s->rows - r > GROUP ? r + GROUP : s->rows, fp8);
-	switch (s->wide ? s->rows : 0) {
+	switch (s->few ? s->rows : 0) {
 	case 1:
 		few_tokens(s, 1, fp8);
 		break;
@@ -540,7 +547,7 @@ static void spans_product(struct span s, const float *scale, size_t o)
 /* The last rows, at most FEW. */
 static __attribute__((noinline)) void few_rows(struct span s, const float *scale, size_t o)
 {
-	_Alignas(64) uint16_t x[SPREAD];
+	vx x[SPREAD / STEP];
 	size_t left = s.rows, wide = (s.n + WIDE - 1) / WIDE * WIDE;
 
 	for (; left; left -= s.rows) {
@@ -549,7 +556,7 @@ static __attribute__((noinline)) void few_rows(struct span s, const float *scale
 		s.rows = left < SPREAD / wide ? left : SPREAD / wide;
 		spread(x, s.x, s.ldx, s.n, wide, (int)s.rows);
 		part.rows = s.rows;
-		part.x = x;
+		part.few = x;
 		part.wide = wide;
 		spans_product(part, scale, o);
 		s.x += s.rows * s.ldx;

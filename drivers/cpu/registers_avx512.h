@@ -83,17 +83,3 @@ static inline void sum_rows(float *y, const vsum t[4])
 
 	_mm512_storeu_ps(y, _mm512_permutexvar_ps(order, all));
 }
-
-static inline __m128 sum_lane(vsum a, size_t i)
-{
-	switch (i) {
-	case 0:
-		return _mm512_castps512_ps128(a);
-	case 1:
-		return _mm512_extractf32x4_ps(a, 1);
-	case 2:
-		return _mm512_extractf32x4_ps(a, 2);
-	default:
-		return _mm512_extractf32x4_ps(a, 3);
-	}
-}
