@@ -11,14 +11,14 @@ import subprocess
 import sys
 
 from live import Live, talkative
-from node import BIN, Folder, done, ok, processes_of, wait_until
+from node import BIN, SANDBOX, Folder, done, ok, processes_of, wait_until
 
 KILLS = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 OPTIONS = ["--memory", "160M", "--chunk", "16", "--context", "2048", "--slots", "40"]
 
 
 def chaos(*options, **popen):
-    return subprocess.Popen([os.path.join(BIN, "penstock"), "chaos", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
+    return subprocess.Popen([os.path.join(BIN, "penstock"), "chaos", *options, *([] if "--socket" in options else SANDBOX)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
 
 
 def has_router(pid):

@@ -15,7 +15,7 @@ import threading
 import time
 
 from live import Connection, Live, Stream, talkative
-from node import BIN, SERVERS, Folder, done, ok, wait_until
+from node import BIN, SANDBOX, SERVERS, Folder, done, ok, wait_until
 
 SHORT = {"prompt": "hello world", "max_tokens": 150, "seed": 7, "temperature": 1}
 OPTIONS = ("--memory", "300M", "--context", "1024", "--chunk", "32")
@@ -118,7 +118,7 @@ def without_memory(node, want):
 
 def full_disks(f, want):
     full = os.open("/dev/full", os.O_WRONLY)
-    process = subprocess.Popen([os.path.join(BIN, "penstock"), "run", f.model, "--socket", f.socket, "--trace-routes", "/dev/full", *OPTIONS],
+    process = subprocess.Popen([os.path.join(BIN, "penstock"), "run", f.model, "--socket", f.socket, "--trace-routes", "/dev/full", *OPTIONS, *SANDBOX],
                                stderr=full, stdout=full)
     os.close(full)
     ok(wait_until(lambda: os.path.exists(f.socket), 20), "a node whose messages and trace go to a full disk starts")

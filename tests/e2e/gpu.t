@@ -15,7 +15,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from live import Live, talkative  # noqa: E402
-from node import BIN, SERVERS, Folder, done, ok, wait_until  # noqa: E402
+from node import BIN, SANDBOX, SERVERS, Folder, done, ok, wait_until  # noqa: E402
 
 KILLS = int(sys.argv[1]) if len(sys.argv) > 1 else 40
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1 << 30)
@@ -30,7 +30,7 @@ def score(model, *options):
         files = [os.path.join(folder, name) for name in ("logits", "routes", "mtp-logits")]
         mtp = os.path.exists(os.path.join(model, "expect", "mtp_logits.f32"))
         given = [f"--{os.path.basename(f)}={f}" for f in files if mtp or "mtp" not in f]
-        r = subprocess.run([os.path.join(BIN, "penstock"), "score", model, os.path.join(model, "expect", "prompts.json"), "--memory=1G", *given, *options],
+        r = subprocess.run([os.path.join(BIN, "penstock"), "score", model, os.path.join(model, "expect", "prompts.json"), *SANDBOX, "--memory=1G", *given, *options],
                            capture_output=True, text=True, timeout=200)
         return [open(f, "rb").read() if os.path.exists(f) else None for f in files] if r.returncode == 0 else r.stderr
 

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 
-from node import BIN, SERVERS, Node, wait_until
+from node import BIN, SANDBOX, SERVERS, Node, wait_until
 
 
 def talkative(model):
@@ -27,7 +27,7 @@ def talkative(model):
 
 def least_memory(model, *options):
     """MiB that a refused node says it needs with these options."""
-    r = subprocess.run([os.path.join(BIN, "penstock"), "run", model, "--memory", "1M", *options], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([os.path.join(BIN, "penstock"), "run", model, "--memory", "1M", *options, *SANDBOX], capture_output=True, text=True, timeout=60)
     found = re.search(r"Raise --memory to (\d+)M", r.stderr)
     return int(found[1]) if found and r.returncode == 4 else None
 

@@ -13,7 +13,7 @@ import threading
 import time
 
 from live import Live, least_memory, talkative
-from node import BIN, ROOT, SERVERS, Folder, done, ok
+from node import BIN, ROOT, SANDBOX, SERVERS, Folder, done, ok
 
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 30
 MODE = sys.argv[2] if len(sys.argv) > 2 else "on"
@@ -130,6 +130,6 @@ with Folder() as f:
 
     plain = os.path.join(f.path, "plain")
     subprocess.run([os.path.join(BIN, "penstock"), "synth", "v3-tiny", plain, "--mtp", "0"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    r = subprocess.run([os.path.join(BIN, "penstock"), "run", plain, "--mtp", "on", "--socket", f.socket], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([os.path.join(BIN, "penstock"), "run", plain, "--mtp", "on", "--socket", f.socket, *SANDBOX], capture_output=True, text=True, timeout=60)
     ok(r.returncode == 2 and "no MTP module" in r.stderr, "a model without the module cannot draft", r.stderr)
 done()

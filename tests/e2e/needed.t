@@ -15,7 +15,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from live import talkative  # noqa: E402
-from node import BIN, ROOT, Folder, Node, dial, done, ok, wait_until  # noqa: E402
+from node import BIN, ROOT, SANDBOX, Folder, Node, dial, done, ok, wait_until  # noqa: E402
 
 RULE = 24      # bytes of struct rule; `call` stands behind the name's pointer
 NO_CALL = 0xfffff
@@ -168,7 +168,7 @@ def score(f, bin_):
     with open(prompts, "w") as out:
         json.dump({"prompts": [[3 + i % 50 for i in range(100)] for _ in range(4)]}, out)
     files = [x for kind in ("logits", "routes", "mtp-logits") for x in (f"--{kind}", os.path.join(f.path, kind))]
-    p = subprocess.Popen([os.path.join(bin_, "penstock"), "score", f.model, prompts, "--memory", "1G", "--slots", "8", *files],
+    p = subprocess.Popen([os.path.join(bin_, "penstock"), "score", f.model, prompts, "--memory", "1G", "--slots", "8", *files, *SANDBOX],
                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     said = p.communicate(timeout=60)[1]
     return ended("score", said), said

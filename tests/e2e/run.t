@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 
-from node import BIN, Folder, Node, done, ok, wait_until
+from node import BIN, SANDBOX, Folder, Node, done, ok, wait_until
 
 
 def refused(bin_, status, words, name, *arguments):
     """Runs to the end; checks status and message, and that the message is one line without control characters."""
-    r = subprocess.run([os.path.join(bin_, "penstock"), "run", *arguments], capture_output=True, text=True, timeout=30)
+    r = subprocess.run([os.path.join(bin_, "penstock"), "run", *arguments, *SANDBOX], capture_output=True, text=True, timeout=30)
     lines = [line for line in r.stderr.splitlines() if line]
     ok(r.returncode == status and all(w in r.stderr for w in words), name, f"{r.returncode}: {r.stderr}")
     ok(bool(lines) and lines[-1].startswith("penstock: ") and r.stdout == "", f"{name}: on stderr", r.stderr)
@@ -36,7 +36,7 @@ with Folder() as f:
     for option, value in (("--template", "v4"), ("--template", ""), ("--template", "v3|r1"), ("--memory", "5X"), ("--memory", "-1"), ("--context", "0"),
                           ("--threads", "0"), ("--slots", "1"), ("--parallel", "0"), ("--chunk", "x"), ("--name", ""), ("--name", b"\xff")):
         refused(bin_, 2, [option], f"{option} {value!r} is a usage error", f.model, option, value, "--socket", f.socket)
-    few = subprocess.run(["bash", "-c", f"ulimit -n 100; exec {bin_}/penstock run {f.model} --socket {f.socket}"],
+    few = subprocess.run(["bash", "-c", f"ulimit -n 100; exec {bin_}/penstock run {f.model} --socket {f.socket} {' '.join(SANDBOX)}"],
                          capture_output=True, text=True, timeout=30)
     ok(few.returncode == 4 and "ulimit -n" in few.stderr, "too few descriptors have status 4", few.stderr)
     damaged = os.path.join(f.path, "damaged")

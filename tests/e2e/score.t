@@ -7,7 +7,7 @@ import stat
 import struct
 import subprocess
 
-from node import BIN, Folder, done, ok, wait_until
+from node import BIN, SANDBOX, Folder, done, ok, wait_until
 
 PENSTOCK = os.path.join(BIN, "penstock")
 
@@ -57,7 +57,7 @@ with Folder() as f:
     def score(text, *options):
         with open(prompts, "w") as p:
             p.write(text)
-        return subprocess.run([PENSTOCK, "score", f.model, prompts, "--memory", "300M", "--threads", "1", *options],
+        return subprocess.run([PENSTOCK, "score", f.model, prompts, "--memory", "300M", "--threads", "1", *options, *SANDBOX],
                               capture_output=True, text=True, timeout=60)
 
     for text, word in (('{"prompts": [[1, 2]', "byte"), ('{"prompts": "x"}', "list"), ('{"prompts": [[]]}', "prompt 0"), ('{"prompts": [[1], 2]}', "prompt 1"),
@@ -77,7 +77,7 @@ with Folder() as f:
     ok(line.get("tokens") == 1 + len("plain { text"), "other text is scored as text, BOS and all", r)
     ok(line.get("prompt") == 0 and line["logprob"] < 0 and abs(line["mean_logprob"] * (line["tokens"] - 1) - line["logprob"]) < 1e-3,
        "--json prints a line of JSON for a prompt", line)
-    r = subprocess.run([PENSTOCK, "score", f.model, f.path, "--memory", "300M"], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([PENSTOCK, "score", f.model, f.path, "--memory", "300M", *SANDBOX], capture_output=True, text=True, timeout=60)
     ok(r.returncode == 2 and "regular" in r.stderr, "a folder in place of the prompts is a usage error", r)
     fifo = os.path.join(f.path, "fifo")
     os.mkfifo(fifo)
@@ -97,7 +97,7 @@ with Folder() as f:
     with open(prompts, "w") as p:
         json.dump({"prompts": [[i % 500 for i in range(3000)]] * 100}, p)  # a fast machine must not be done with it before the signal
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGKILL, -9)):
-        s = subprocess.Popen([PENSTOCK, "score", f.model, prompts, "--memory", "300M", "--logits", out], stdout=subprocess.DEVNULL,
+        s = subprocess.Popen([PENSTOCK, "score", f.model, prompts, "--memory", "300M", "--logits", out, *SANDBOX], stdout=subprocess.DEVNULL,
                              stderr=subprocess.DEVNULL, start_new_session=True)
         wait_until(lambda: begun(s.pid, f.path), 40)
         (os.killpg if number == signal.SIGINT else os.kill)(s.pid, number)
@@ -133,7 +133,7 @@ with Folder() as f:
         got = []
         for how in (["--threads", "2"], ["--isa", "scalar", "--chunk", "1", "--slots", "2", "--threads", "1"]):
             wanted = [x for o in ("logits", "routes") for x in (f"--{o}", f"{out}.{o}")]
-            r = subprocess.run([PENSTOCK, "score", f.model, prompts, "--memory", "400M", *wanted, *how], capture_output=True, text=True, timeout=60)
+            r = subprocess.run([PENSTOCK, "score", f.model, prompts, "--memory", "400M", *wanted, *how, *SANDBOX], capture_output=True, text=True, timeout=60)
             got.append((r.returncode, r.stderr[-300:] if r.returncode else b"".join(open(n, "rb").read() for n in wanted[1::2])))
         ok(got[0][0] == 0 and got[0] == got[1] and len(got[0][1]) > 42 * 500 * 4, f"{name}: scalar code and the best give the same bits", [g[1][:300] for g in got])
     ok(os.path.getsize(out + ".routes") > 0, "routes are written")

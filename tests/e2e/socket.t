@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from node import Folder, Node, dial, done, ok, receive, wait_until
+from node import SANDBOX, Folder, Node, dial, done, ok, receive, wait_until
 
 
 def start(bin_, f, *options, **more):
@@ -76,7 +76,7 @@ with Folder() as f:
               "os.execv(sys.argv[2],sys.argv[2:])")
     log = open(os.path.join(f.path, "log"), "w+")
     process = subprocess.Popen([sys.executable, "-c", script, str(passed.fileno()), os.path.join(bin_, "penstock"), "run",
-                                f.model, "--memory", "400M"], pass_fds=[passed.fileno()], stderr=log)
+                                f.model, "--memory", "400M", *SANDBOX], pass_fds=[passed.fileno()], stderr=log)
     s = dial(f.socket)
     s.sendall(b"passed")
     ok(receive(s, 6) == b"passed", "a socket passed by LISTEN_FDS is served", open(log.name).read())

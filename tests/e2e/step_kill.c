@@ -5,8 +5,8 @@
  *	step_kill PID calls N           at its N-th stop at a system call: entered, left ...
  *	step_kill PID call NUMBER N     at its N-th stop at that call
  *
- * PID may be any thread's: that one is meant. Prints what it saw: `at`: the instructions stepped, of
- * them until the function had returned (0: it has not), `calls`: the last call's number. Exit
+ * PID may be any thread's: that one is meant. Prints what it saw: `at`: the instructions stepped,
+ * of them until the function had returned (0: it has not), `calls`: the last call's number. Exit
  * status 0: killed; 3: the place was not reached in 10 s, and the process goes on.
  */
 /* no asan: it steps through another process */

@@ -16,7 +16,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(ROOT, "tests", "golden"), os.path.join(ROOT, "tests", "e2e")]
 from golden import read  # noqa: E402
-from node import BIN, done, ok  # noqa: E402
+from node import BIN, SANDBOX, done, ok  # noqa: E402
 
 MODEL = os.path.join(ROOT, "images", "demo")
 EXPECTED = os.path.join(ROOT, "tests", "golden", "demo")
@@ -54,7 +54,7 @@ def check_score(config, expect):
         with open(asked, "w") as f:
             json.dump({"prompts": prompts}, f)
         out = {name: os.path.join(folder, name) for name in ("logits", "routes", "mtp-logits")}
-        run = subprocess.run([os.path.join(BIN, "penstock"), "score", MODEL, asked, "--memory=1G",
+        run = subprocess.run([os.path.join(BIN, "penstock"), "score", MODEL, asked, "--memory=1G", *SANDBOX,
                               *(f"--{name}={path}" for name, path in out.items())], capture_output=True, text=True)
         if not ok(run.returncode == 0, "score runs on the demo model", run.stderr):
             return

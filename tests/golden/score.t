@@ -18,7 +18,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(ROOT, "tests", "golden"), os.path.join(ROOT, "tests", "e2e")]
 from golden import Case  # noqa: E402
-from node import BIN, done, ok  # noqa: E402
+from node import BIN, SANDBOX, done, ok  # noqa: E402
 
 OUTPUTS = ("logits", "routes", "mtp-logits")
 SETS = {"scalar": (), "avx2": ("avx2", "fma", "f16c"), "avx512": ("avx512f", "avx512bw", "avx512vl", "avx512dq"),
@@ -35,7 +35,7 @@ def score(case, folder, options):
     """Runs it; {output: file}, and what it printed on stderr if it failed."""
     files = {o: os.path.join(folder, o) for o in OUTPUTS if o != "mtp-logits" or case.has_mtp}
     arguments = ["--%s=%s" % pair for pair in files.items()]
-    run = subprocess.run([os.path.join(BIN, "penstock"), "score", case.path, case.expected("prompts.json"),
+    run = subprocess.run([os.path.join(BIN, "penstock"), "score", case.path, case.expected("prompts.json"), *SANDBOX,
                           "--memory=1G", *arguments, *options], capture_output=True, text=True, timeout=120)
     return files, run.stderr if run.returncode else ""
 
