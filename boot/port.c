@@ -324,8 +324,8 @@ static void take_frames(struct port *t)
 	}
 	memmove(t->in, t->in + at, t->in_len - at);
 	t->in_len -= at;
-	if (at || !t->partial_ns)
-		t->partial_ns = clock_now_ns();
+	if (at)
+		t->partial_ns = t->heard_ns;
 }
 
 /* A serial line has lost a part of a frame: what would complete it is the next one. */
@@ -358,8 +358,10 @@ void port_event(struct port *t)
 				lose(t);
 			break;
 		}
-		t->in_len += (size_t)n;
 		t->heard_ns = clock_now_ns();
+		if (!t->in_len)
+			t->partial_ns = t->heard_ns;
+		t->in_len += (size_t)n;
 		take_frames(t);
 	}
 	pay(t);

@@ -43,6 +43,16 @@ static void on_signal(int number)
 
 /* ---- The stream ---- */
 
+/* Who asked something in the session that is over gets no answer any more. */
+static void drop_control(struct relay *r)
+{
+	if (r->control_asks && r->control >= 0) {
+		close(r->control);
+		r->control = -1;
+	}
+	r->control_asks = false;
+}
+
 static void close_port(struct relay *r)
 {
 	if (r->port >= 0)
@@ -51,6 +61,7 @@ static void close_port(struct relay *r)
 	r->greeted = false;
 	r->out_len = r->out_at = r->in_len = 0;
 	relay_drop_clients(r);
+	drop_control(r);
 }
 
 static void flush(struct relay *r)
@@ -97,6 +108,7 @@ bool relay_put(struct relay *r, enum frame_kind kind, unsigned channel, uint64_t
 static void greet(struct relay *r)
 {
 	relay_drop_clients(r);
+	drop_control(r);
 	r->greeted = false;
 	do {
 		if (getrandom(&r->session, sizeof(r->session), 0) != sizeof(r->session))
@@ -154,6 +166,8 @@ static bool take_frame(struct relay *r, const struct frame *f, const char *data)
 	case FRAME_PONG:
 		return true;
 	case FRAME_ANSWER:
+		if (f->value) /* the last of it */
+			r->control_asks = false;
 		if (r->control >= 0 && (send(r->control, f, sizeof(*f), MSG_NOSIGNAL) < 0 ||
 					send(r->control, data, f->length, MSG_NOSIGNAL) < 0))
 			return true; /* nobody waits for it any more */
@@ -190,8 +204,8 @@ static void take_frames(struct relay *r)
 	}
 	memmove(r->in, r->in + at, r->in_len - at);
 	r->in_len -= at;
-	if (at || !r->partial_ns)
-		r->partial_ns = clock_now_ns();
+	if (at)
+		r->partial_ns = r->heard_ns;
 }
 
 static void read_port(struct relay *r)
@@ -207,6 +221,8 @@ static void read_port(struct relay *r)
 	}
 	r->heard_ns = clock_now_ns();
 	r->asked_ns = 0;
+	if (!r->in_len)
+		r->partial_ns = r->heard_ns;
 	r->in_len += (size_t)n;
 	take_frames(r);
 }
@@ -250,6 +266,7 @@ static void accept_control(struct relay *r)
 	if (r->control >= 0) /* the newest one is served */
 		close(r->control);
 	r->control = fd;
+	r->control_asks = false;
 	r->control_len = 0;
 }
 
@@ -271,6 +288,7 @@ static void read_control(struct relay *r)
 			break;
 		if (!relay_put(r, FRAME_ASK, 0, f.value, r->control_in + sizeof(f), f.length))
 			abort(); /* half of the buffer was free */
+		r->control_asks = true;
 		r->control_len -= sizeof(f) + f.length;
 		memmove(r->control_in, r->control_in + sizeof(f) + f.length, r->control_len);
 	}

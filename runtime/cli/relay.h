@@ -42,6 +42,7 @@ struct relay {
 	const char *port_path, *path;
 	struct sockaddr_un address;
 	int port, listener, control_listener, control;
+	bool control_asks;   /* it waits for an answer of this session */
 	bool lossy;          /* the port is a serial line */
 	uint64_t partial_ns; /* lossy: since when the frame at the begin of `in` is not whole */
 	uint64_t speed;      /* of a serial line, bits per second */

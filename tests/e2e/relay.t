@@ -209,7 +209,9 @@ with tempfile.TemporaryDirectory(prefix="penstock.") as f:
                     else:
                         piece.clear()
                 while piece:
-                    del piece[:os.write(write, piece)]
+                    del piece[:os.write(write, piece[:1] if slowly else piece)]
+                    if slowly:
+                        time.sleep(0.001)
         except OSError:
             pass
 
@@ -236,12 +238,13 @@ with tempfile.TemporaryDirectory(prefix="penstock.") as f:
             pass
 
     master, slave = pty.openpty()
+    os.unlink(port)
     node = start(echo_node, port, "serial", log=log)
     wait_until(lambda: os.path.exists(port))
     line = dial(port)
     line.settimeout(None)
     relay = start(os.path.join(BIN, "penstock"), "relay", os.ttyname(slave), "--socket", path, log=log)
-    noisy = False
+    noisy = slowly = False
     for ends in ((master, line.fileno()), (line.fileno(), master)):
         threading.Thread(target=carry, args=(*ends, True), daemon=True).start()
     try:
@@ -250,6 +253,13 @@ with tempfile.TemporaryDirectory(prefix="penstock.") as f:
         failed = []
         whole = prefix(SEED, failed)
         ok(whole == 150000 and not failed, "every byte value goes over it", whole)
+        slowly = True
+        time.sleep(16)  # longer than a frame may take
+        held = dial(path)
+        held.sendall(b"slow")
+        ok(receive(held, 4) == b"slow", "after a pause too, although the bytes come one by one")
+        held.close()
+        slowly = False
         noisy = True
         failed, end_at, rounds, got = [], time.time() + 8, 0, []
         while time.time() < end_at:
