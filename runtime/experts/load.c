@@ -51,6 +51,7 @@ static void unpin(struct experts *x)
 		for (uint32_t i = 0; i < k->pinned[b]; i++)
 			slots_unpin(&x->slots, k->slot[b][i]);
 		k->pinned[b] = 0;
+		count_set(x->s.at.log, COUNT_SLOTS_PINNED, x->slots.pinned);
 	}
 }
 
