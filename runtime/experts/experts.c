@@ -101,6 +101,7 @@ static void take_over(struct experts *x)
 	repair(x);
 	load_take_over(x);
 	slots_take_over(&x->slots);
+	count_set(x->s.at.log, COUNT_SLOTS_PINNED, x->slots.pinned);
 }
 
 /* The message that passes the rows on, into the ring of whoever is next. */
