@@ -97,19 +97,26 @@ static void hostile_predecessor(struct fake_node *n, const uint8_t *r, uint32_t 
 
 static void as_init(struct fake_node *n, const uint8_t *r, uint32_t conn)
 {
-	if (r[2] % 8 == 0)
+	switch (r[2] % 8) {
+	case 0:
 		fake_connect(n, conn);
-	else if (r[2] % 8 == 1)
+		break;
+	case 1:
 		fake_eof(n, conn);
-	else if (r[2] % 8 == 2)
+		break;
+	case 2:
 		fake_gone(n, conn);
-	else if (r[2] % 8 == 3)
+		break;
+	case 3:
 		n->node->stage = STAGE_READY + r[3] % 3;
-	else if (r[2] % 8 == 4)
+		break;
+	case 4:
 		n->node->drain_until_ns = value_of(r);
-	else
-		n->node->poison[ROLE_CLIENT].deaths = value_of(r),
+		break;
+	default:
+		n->node->poison[ROLE_CLIENT].deaths = value_of(r);
 		n->node->poison[ROLE_CLIENT].step = conn;
+	}
 }
 
 static void take(struct fake_node *n)

@@ -82,7 +82,7 @@ static void make_plan(const struct index *ix)
 			     .body_pool = CLIENT_BODIES * (BODY_LEAST + BODY_FRAME)};
 }
 
-/* A checkpoint of two layers and MTP's, surveyed and loaded into objects; its files are gone then. */
+/* A checkpoint of two layers and MTP's, surveyed and loaded into objects; its files are gone. */
 static void make_model(void)
 {
 	static char folder[] = "/tmp/fuzz_router.XXXXXX", model[sizeof(folder) + 8], command[64];
