@@ -155,7 +155,7 @@ def slow_clients(f, node, want):
             s.sendall(request[i:i + 1])
             time.sleep(0.005)
         got = b""
-        while not crawled.is_set():
+        while not crawled.is_set() or len(got) < 15:
             got += s.recv(1)
             time.sleep(0.02)
         ended.append(got.startswith(b"HTTP/1.1 200 OK"))
