@@ -13,13 +13,13 @@
 #include <stdint.h>
 
 enum {
-	HANG_LOOK_MS = 50, /* between two looks while anything is to be done */
+	HANG_LOOK_MS = 20, /* between two looks while anything is to be done */
 	/*
 	 * What a look adds to the time that a server has not moved: no more, however late it comes.
 	 * On a machine that is stopped or overloaded init comes late itself, and that is nobody's
 	 * hang.
 	 */
-	HANG_STEP_MS = 2 * HANG_LOOK_MS,
+	HANG_STEP_MS = 5 * HANG_LOOK_MS,
 	HANG_LEAST_S = 3,  /* the shortest deadline: of a turn without a step */
 	HANG_DRIVE_S = 180 /* of a wait for the drive, whose reads have deadlines of their own */
 };

@@ -172,28 +172,6 @@ static int wait_for_load(struct chaos *c, struct err *e)
 	return rc;
 }
 
-static void on_piece(void *context, enum client_text kind, const char *text, size_t len)
-{
-	(void)context;
-	(void)kind;
-	(void)text;
-	(void)len;
-}
-
-/* A token for the sake of the steps: experts looks at reads that have landed in its next step. */
-static void stir(struct chaos *c)
-{
-	const volatile sig_atomic_t never = 0;
-	char *body = bench_body(c->load.ix, c->load.seed, 1, 1);
-	struct client_reply reply = {0};
-	struct err e = {0};
-
-	if (body && client_post(c->node.socket, "/v1/completions", body, on_piece, NULL, &never,
-				&reply, &e) >= 0)
-		free(reply.content);
-	free(body);
-}
-
 /* The node as it is when nothing is left to do, so that what is lost can be told. */
 static void settle(struct chaos *c, struct chaos_state *s, const struct chaos_state *want)
 {
@@ -201,8 +179,6 @@ static void settle(struct chaos *c, struct chaos_state *s, const struct chaos_st
 		chaos_look(&c->kill, &c->view, s);
 		if (want ? !memcmp(s, want, sizeof(*s)) : !s->busy && !s->zombies && ms >= 500)
 			break;
-		if (s->slots && !s->busy)
-			stir(c);
 		sleep_ms(100);
 	}
 }

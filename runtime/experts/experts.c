@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SETTLE_NS (100 * 1000 * 1000ull) /* between two looks at reads under way while idle */
+
 bool step_scratch_open(struct scratch *sc, const struct server *s, uint32_t batch)
 {
 	const struct plan *p = s->at.plan;
@@ -253,7 +255,7 @@ static bool more(void *context)
 	const struct experts_record *d = x->record.draft;
 
 	for (uint32_t b = 0; x->s.at.plan->gpu && b < BATCHES; b++)
-		if (server_pending(&x->s, &x->missing[b], d->missing_head[b]))
+		if (server_pending(&x->s, &x->missing[b], d->missing_head[b]) || load_settled(x, b))
 			return true;
 	return server_pending(&x->s, &x->feed[0], d->feed_head[0]) ||
 	       server_pending(&x->s, &x->feed[1], d->feed_head[1]);
@@ -266,6 +268,7 @@ noreturn void experts_loop(struct experts *x)
 		while (load_serve(x, BATCH_DECODE) || experts_serve(x, BATCH_DECODE, false) ||
 		       load_serve(x, BATCH_PREFILL) || experts_serve(x, BATCH_PREFILL, false))
 			server_turn(&x->s);
-		server_sleep(&x->s, more, x);
+		/* reads that nobody waits for land unannounced */
+		server_sleep(&x->s, more, x, slots_settle(&x->slots) ? SETTLE_NS : UINT64_MAX);
 	}
 }

@@ -118,6 +118,8 @@ noreturn void experts_loop(struct experts *x);
 
 /* load.c: what cuda asks for. Whether there was a message. */
 bool load_serve(struct experts *x, uint32_t batch);
+/* Whether load_serve would give back slots: the list that they were pinned for is done with. */
+bool load_settled(const struct experts *x, uint32_t batch);
 bool load_open(struct experts *x);
 /* compute.c: an expert computed here instead of on the GPU. How many pairs wait for it. */
 uint32_t load_pairs_of(const struct experts *x, uint32_t id);

@@ -38,15 +38,22 @@ bool load_open(struct experts *x)
 	return true;
 }
 
+bool load_settled(const struct experts *x, uint32_t batch)
+{
+	const struct experts_record *d = x->record.draft;
+
+	return x->load.pinned[batch] &&
+	       (!server_gpu_alive(&x->s, x->load.generation) ||
+		server_peer_head(&x->s, RING_LOAD, batch) >= d->load_tail[batch]);
+}
+
 /* Slots of lists that have been executed, or never will be, are no longer pinned. */
 static void unpin(struct experts *x)
 {
 	struct load *k = &x->load;
-	const struct experts_record *d = x->record.draft;
 
 	for (uint32_t b = 0; b < BATCHES; b++) {
-		if (!k->pinned[b] || (server_gpu_alive(&x->s, k->generation) &&
-				      server_peer_head(&x->s, RING_LOAD, b) < d->load_tail[b]))
+		if (!load_settled(x, b))
 			continue;
 		for (uint32_t i = 0; i < k->pinned[b]; i++)
 			slots_unpin(&x->slots, k->slot[b][i]);

@@ -240,11 +240,7 @@ static void note_read(const struct slots *t, const struct slot *sl)
 	span_write(t->s->at.log, &s);
 }
 
-/*
- * Marks what has arrived: such a slot is ready, or has failed and is free as soon as nobody needs
- * to hear of it and no read can land in it any more.
- */
-static void settle(struct slots *t)
+bool slots_settle(struct slots *t)
 {
 	uint32_t kept = 0;
 
@@ -268,6 +264,7 @@ static void settle(struct slots *t)
 				memory_order_release);
 	}
 	t->n_arriving = kept;
+	return kept > 0;
 }
 
 /* Whether an expert may have to give way: there are not slots for all, or not yet. */
@@ -297,7 +294,7 @@ uint32_t slots_find(struct slots *t, uint32_t layer, uint32_t expert, enum strea
 {
 	uint32_t slot;
 
-	settle(t);
+	slots_settle(t);
 	slot = *map_at(t, layer, expert);
 	if (!slot)
 		return SLOT_NONE;
@@ -332,7 +329,7 @@ uint32_t slots_fetch(struct slots *t, uint32_t layer, uint32_t expert, enum stre
 	uint32_t slot;
 	struct slot *sl;
 
-	settle(t);
+	slots_settle(t);
 	slot = take_slot(t);
 	if (slot == SLOT_NONE)
 		return SLOT_NONE;
@@ -546,7 +543,7 @@ static bool move(struct slots *t, uint32_t *slot)
 	bool before = server_waits(t->s, true);
 	uint32_t to;
 
-	while (settle(t), (to = take_slot(t)) == SLOT_NONE && clock_now_ns() < until)
+	while (slots_settle(t), (to = take_slot(t)) == SLOT_NONE && clock_now_ns() < until)
 		stream_pause(t->stream, NS_PER_S / 10);
 	server_waits(t->s, before);
 	if (to == SLOT_NONE)

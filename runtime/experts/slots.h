@@ -62,6 +62,13 @@ MUST_CHECK int slots_open(struct slots *t, const struct server *s, struct err *e
 void slots_take_over(struct slots *t);
 
 /*
+ * Marks what has arrived: such a slot is ready, or has failed and is free as soon as nobody needs
+ * to hear of it and no read can land in it any more. Finding and fetching do so first. Whether
+ * reads are still under way.
+ */
+bool slots_settle(struct slots *t);
+
+/*
  * A step begins that will ask for the experts of `route` ([rows][top_k], checked; error: [rows]).
  * For the policy only.
  */

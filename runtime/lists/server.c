@@ -487,6 +487,6 @@ noreturn void lists_loop(struct lists *l)
 	for (;;) {
 		while (serve(l))
 			server_turn(&l->s);
-		server_sleep(&l->s, more, l);
+		server_sleep(&l->s, more, l, UINT64_MAX);
 	}
 }

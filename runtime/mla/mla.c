@@ -336,6 +336,6 @@ noreturn void mla_loop(struct mla *m)
 	for (;;) {
 		while (serve(m))
 			server_turn(&m->s);
-		server_sleep(&m->s, more, m);
+		server_sleep(&m->s, more, m, UINT64_MAX);
 	}
 }

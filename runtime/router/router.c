@@ -258,6 +258,6 @@ noreturn void router_loop(struct router *r)
 	for (;;) {
 		while (router_turn(r))
 			;
-		server_sleep(&r->s, more, r);
+		server_sleep(&r->s, more, r, UINT64_MAX);
 	}
 }

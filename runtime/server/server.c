@@ -343,7 +343,7 @@ int server_pass(const struct server *s, const struct msg *m, struct pass *p, str
 	return 0;
 }
 
-void server_sleep(const struct server *s, bool (*more)(void *), void *context)
+void server_sleep(const struct server *s, bool (*more)(void *), void *context, uint64_t ns)
 {
 	server_turn(s);
 	bell_prepare(s->bell);
@@ -351,7 +351,7 @@ void server_sleep(const struct server *s, bool (*more)(void *), void *context)
 		bell_cancel(s->bell);
 		return;
 	}
-	bell_wait(s->bell, UINT64_MAX);
+	bell_wait(s->bell, ns);
 }
 
 uint64_t server_floor(const struct server *s, uint32_t batch)

@@ -94,10 +94,10 @@ MUST_CHECK int server_pass(const struct server *s, const struct msg *m, struct p
 			   struct err *e);
 
 /*
- * Sleeps until rung: returns after a ring or a spurious wake. `more` looks at the records again and
- * says whether there is work.
+ * Sleeps until rung, UINT64_MAX or so many nanoseconds at most: returns then, after a ring or a
+ * spurious wake. `more` looks at the records again and says whether there is work.
  */
-void server_sleep(const struct server *s, bool (*more)(void *), void *context);
+void server_sleep(const struct server *s, bool (*more)(void *), void *context, uint64_t ns);
 
 /* The lowest pass of `batch` that still counts (machinery 5). */
 uint64_t server_floor(const struct server *s, uint32_t batch);

@@ -46,6 +46,8 @@ with Folder() as f:
     well("at random instants", chaos(f.model, *OPTIONS, "--json", "--kills", str(KILLS)), KILLS)
     well("at publishes", chaos(f.model, *OPTIONS, "--json", "--publish", "--kills", str(KILLS // 3)), KILLS // 3)
 
+    well("beside what stands in for a GPU", chaos(f.model, *OPTIONS, "--gpu", "cpu", "--json", "--kills", str(KILLS)), KILLS)
+
     node = Live(f.socket, f.model, *OPTIONS)
     ok(not node.failed, "a node starts", node.failed)
     well("a node that runs already", chaos(f.model, "--socket", f.socket, "--json", "--streams", "2", "--tokens", "16", "--prompt", "40",
