@@ -237,7 +237,11 @@ with tempfile.TemporaryDirectory(prefix="penstock.") as f:
         except OSError:
             pass
 
-    master, slave = pty.openpty()
+    try:
+        master, slave = pty.openpty()
+    except OSError as e:
+        ok(True, f"a terminal is a port too # SKIP no terminals here ({e.strerror or e})")
+        done()
     os.unlink(port)
     node = start(echo_node, port, "serial", log=log)
     wait_until(lambda: os.path.exists(port))
