@@ -251,33 +251,37 @@ static bool strict_blanks(struct http *h, const char *bytes, size_t len)
 	return true;
 }
 
-/* llhttp takes any number of spaces between the words of a request line; the grammar has one. */
-static bool strict_spaces(struct http *h, const char *bytes, size_t len)
+/*
+ * llhttp takes any number of spaces between the words of a request line; the grammar has one. The
+ * bytes before the second of two; all if there is none.
+ */
+static size_t strict_spaces(struct http *h, const char *bytes, size_t len)
 {
 	for (size_t i = 0; i < len && !h->line_done; i++) {
 		bool blank = bytes[i] == '\r' || bytes[i] == '\n';
 
 		if (bytes[i] == ' ' && h->after_space)
-			return refuse(h, 400, "two spaces in a row") == 0;
+			return i;
 		h->after_space = bytes[i] == ' ';
 		h->line_done = blank && h->line_begun;
 		h->line_begun |= !blank;
 	}
-	return true;
+	return len;
 }
 
 enum http_result http_feed(struct http *h, const char *bytes, size_t len)
 {
 	llhttp_errno_t code;
 	const char *end;
+	size_t good;
 
 	if (!len)
 		return HTTP_MORE;
 	if (!h->started && !strict_blanks(h, bytes, len))
 		return HTTP_BAD;
-	if (!strict_spaces(h, bytes, len))
-		return HTTP_BAD;
-	code = llhttp_execute(&h->parser, bytes, len);
+	/* what stands before them is judged first: the verdict is that of the first mistake */
+	good = strict_spaces(h, bytes, len);
+	code = llhttp_execute(&h->parser, bytes, good);
 	if (h->whole && (code == HPE_PAUSED || code == HPE_PAUSED_UPGRADE)) {
 		end = llhttp_get_error_pos(&h->parser);
 		h->fed += (uint64_t)(end - bytes);
@@ -285,6 +289,10 @@ enum http_result http_feed(struct http *h, const char *bytes, size_t len)
 	}
 	if (code != HPE_OK)
 		return bad(h, code);
+	if (good < len) {
+		refuse(h, 400, "two spaces in a row");
+		return HTTP_BAD;
+	}
 	h->fed += len;
 	if (!h->headers_done && h->fed >= HTTP_HEADER_MAX) {
 		refuse(h, h->url_done ? 431 : 414,

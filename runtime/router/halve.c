@@ -31,11 +31,18 @@ static void trial_begin(struct halve *h)
 	window_open(h);
 }
 
+/* What is being timed begins anew; the rows until the next trial are counted on. */
+void halve_disturbed(struct halve *h)
+{
+	if (h->trial != HALVE_NONE)
+		window_open(h);
+}
+
 bool halve_choose(struct halve *h, uint32_t n)
 {
 	if (n != h->n) {
 		h->n = n;
-		window_open(h);
+		halve_disturbed(h);
 	}
 	if (n < 2)
 		return false;
@@ -45,11 +52,6 @@ bool halve_choose(struct halve *h, uint32_t n)
 		trial_begin(h);
 	}
 	return h->trial == HALVE_NONE ? h->on : h->trial == HALVE_HALVES;
-}
-
-void halve_disturbed(struct halve *h)
-{
-	window_open(h);
 }
 
 static void trial_end(struct halve *h, float halves_ns)

@@ -17,7 +17,7 @@ struct halve {
 	enum halve_trial trial;
 	uint32_t n, tried;   /* sequences that decode together: now, at the last trial */
 	uint32_t hold;       /* rows of each until the next trial */
-	uint32_t rows;       /* since the way or n changed, or since halve_disturbed */
+	uint32_t rows;       /* since the last trial; in a trial, those of its window so far */
 	uint32_t begin_rows; /* of them, when the clock was started */
 	uint64_t begin_ns;   /* 0: not yet */
 	float whole_ns;      /* a row in one batch */

@@ -398,11 +398,11 @@ static uint32_t count_decoding(const struct router *r)
 /* Whether the decode pass that is about to begin has drafts. */
 static void choose_drafts(struct router *r)
 {
-	uint32_t n = count_decoding(r);
+	uint32_t here = count_runnable(r, BATCH_DECODE, WORK_DECODE), n = count_decoding(r);
 
-	if (!count_runnable(r, BATCH_DECODE, WORK_DECODE))
+	if (!here)
 		return;
-	pay_choose(r, n < UINT32_MAX ? n : count_runnable(r, BATCH_DECODE, WORK_DECODE));
+	pay_choose(r, n < UINT32_MAX ? n : here);
 	for (uint32_t i = 0; i < r->n_active; i++) {
 		if (runnable(r, r->active[i], BATCH_DECODE, WORK_DECODE))
 			draft_follow(router_seq_edit(r, r->active[i]), r->pay.follow);

@@ -12,12 +12,12 @@
 #include "boot/supervise.h"
 #include "ipc/record.h"
 #include "ipc/recorder.h"
+#include "tests/guarded.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,8 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 enum {
 	RECORD = 8,
 	RECORDS_MAX = 64,
-	CLIENTS = 3,
-	PAGE = 4096
+	CLIENTS = 3
 };
 
 static struct init in;
@@ -60,18 +59,6 @@ bool supervise_alive(const struct init *i, enum role role)
 }
 
 /* ---- The node ---- */
-
-static void *map_guarded(uint64_t bytes)
-{
-	size_t len = (bytes + PAGE - 1) / PAGE * PAGE;
-	char *p = mmap(NULL, len + PAGE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED || mprotect(p + len, PAGE, PROT_NONE))
-		abort();
-	/* objects are whole cache lines: what lies behind one is the guard's, but for some bytes */
-	return p + (len - bytes) / 64 * 64;
-}
 
 static void open_node(void)
 {

@@ -10,12 +10,12 @@
 #include "model/store/survey.h"
 #include "runtime/cli/cli.h"
 #include "runtime/router/router.h"
+#include "tests/guarded.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
@@ -122,18 +122,6 @@ static void make_model(void)
 	object_make(OBJ_RESIDENT, resident, plan.resident_bytes, layout.bytes[OBJ_RESIDENT]);
 	free(map);
 	free(resident);
-}
-
-/* A page that nobody may touch lies behind what neighbours write. */
-static void *map_guarded(uint64_t bytes)
-{
-	size_t len = (bytes + PAGE - 1) / PAGE * PAGE;
-	char *p = mmap(NULL, len + PAGE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED || mprotect(p + len, PAGE, PROT_NONE))
-		abort();
-	return p;
 }
 
 static void open_router(void)

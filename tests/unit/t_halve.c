@@ -75,6 +75,14 @@ static void test_changes(void)
 		halve_disturbed(&h);
 	}
 	ok(h.trial == HALVE_WHOLE, "what runs beside a prompt is not timed");
+
+	h = (struct halve){0};
+	run(&h, &now, 4, 60, 100, 120);
+	for (unsigned i = 0; i < 100 && h.trial == HALVE_NONE; i++) {
+		run(&h, &now, 4 + i % 2, 10, 100, 50);
+		halve_disturbed(&h);
+	}
+	ok(h.trial == HALVE_WHOLE, "and yet brings the next trial nearer");
 }
 
 int main(void)

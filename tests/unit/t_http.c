@@ -88,6 +88,8 @@ static void test_refusals(void)
 	REFUSED("GET / HTTP/1.\r\n\r\n", 400, "half a version is none");
 	REFUSED("GET / HTTP/x.y\r\n\r\n", 400, "nor are letters");
 	REFUSED("\r\nGET  / HTTP/1.1\r\n\r\n", 400, "two spaces before the target are refused");
+	REFUSED("GET / HTTP/5.0  \r\n\r\n", 505,
+		"the first mistake decides, however the bytes are cut");
 	REFUSED("GET /  HTTP/1.1\r\n\r\n", 400, "two behind it too");
 	REFUSED("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "HTTP/2's preface is 505");
 	REFUSED("GET / HTTP/1.1\nHost: a\n\n", 400, "bare LF ends no line");
